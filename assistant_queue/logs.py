@@ -11,6 +11,7 @@ import json
 import logging
 import re
 import sys
+import time
 from collections.abc import Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -27,7 +28,7 @@ _bound: ContextVar[Mapping[str, Any]] = ContextVar(
 )
 
 
-class bound:  # noqa: N801 - a `with` block's name; a generator's would take twice as long
+class bound:  # noqa: N801 - a generator's `with` block takes twice as long
     """Add fields to the log lines of a block, and of tasks and threads that it starts."""
 
     __slots__ = ("_fields", "_token")
@@ -61,6 +62,25 @@ class FieldsFilter(logging.Filter):
         for name, value in _bound.get().items():
             record.__dict__.setdefault(name, value)
         return True
+
+
+class TextFormatter(logging.Formatter):
+    """Formats a record as text; the second is written once for all records in it."""
+
+    def __init__(self) -> None:
+        """Format nothing yet."""
+        super().__init__(TEXT_FORMAT)
+        self._second = (-1, "")
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
+        """Return the record's time, as the default formatter does."""
+        del datefmt
+        second, text = self._second
+        if second != int(record.created):
+            second = int(record.created)
+            text = time.strftime(self.default_time_format, self.converter(second))
+            self._second = (second, text)
+        return f"{text},{int(record.msecs):03d}"
 
 
 class JsonFormatter(logging.Formatter):
@@ -123,9 +143,7 @@ def configure(level: str, log_format: str, stream: TextIO | None = None) -> None
         stream: Where lines go; None for stderr.
     """
     handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(
-        JsonFormatter() if log_format == "json" else logging.Formatter(TEXT_FORMAT)
-    )
+    handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     handler.addFilter(FieldsFilter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("assistant_queue").setLevel(level)

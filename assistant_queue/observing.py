@@ -16,11 +16,12 @@ from typing import Protocol
 from assistant_queue.accounting import Usage
 from assistant_queue.errors import AssistantQueueError
 from assistant_queue.models import Batch, Message, ToolCall
+from assistant_queue.values import valueclass
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class Adding:
     """Messages are added to Redis, in one call."""
 
@@ -29,7 +30,7 @@ class Adding:
     messages: Sequence[Message]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class Processing:
     """A worker has claimed a batch. `deaths`: workers that left it unfinished in this phase."""
 
@@ -38,7 +39,7 @@ class Processing:
     deaths: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class Round:
     """The model is asked, or a run is followed, until its end or its next calls.
 
@@ -59,7 +60,7 @@ class Round:
     is_followed: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class Asking:
     """A backend of this package sends another request: about a conversation, or what became of it.
 
@@ -67,7 +68,7 @@ class Asking:
     """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class Executing:
     """A tool is called."""
 
@@ -76,7 +77,7 @@ class Executing:
     call: ToolCall
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class Delivering:
     """A reply is delivered: one try.
 
@@ -95,7 +96,7 @@ class Delivering:
     tries: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class SendingPart:
     """A channel sends one part of a reply."""
 
@@ -106,7 +107,7 @@ class SendingPart:
     total: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class Calling:
     """A direct call asks the provider.
 
@@ -135,7 +136,7 @@ _RUNS = frozenset({"create_run", "submit_tool_outputs"})
 Subject = Adding | Processing | Round | Asking | Calling | Executing | Delivering | SendingPart
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """The end of an observation.
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from assistant_queue.core.runs import InputItem
 from assistant_queue.models import Content, Message
+from assistant_queue.values import valueclass
 
 MAX_METADATA_PAIRS = 14
 """The caller's pairs of one item. Source: the provider takes 16; two are ours."""
@@ -16,7 +16,7 @@ NO_NAME = "(no name)"
 """Signature of a message without an author, if others in its batch have one."""
 
 
-@dataclass(frozen=True, slots=True)
+@valueclass(frozen=True, slots=True)
 class Fit:
     """Messages that go into one request.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from types import MappingProxyType
 
@@ -19,6 +19,7 @@ from assistant_queue.errors import (
     Undeliverable,
 )
 from assistant_queue.models import ErrorInfo
+from assistant_queue.values import valueclass
 
 MAX_DELIVERY_DEATHS = 3
 """Workers that may die in `on_reply` for one reply. Chosen: as many as in one of the user's
@@ -46,7 +47,7 @@ class DeliveryOpen(AssistantQueueError):
         self.is_new = is_new
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class DeliveryState:
     """Stored progress of a delivery, between two tries.
 
@@ -131,7 +132,7 @@ DELIVERY_MEANINGS: Mapping[DeliveryDecision, str] = MappingProxyType(
 """One sentence for each decision, for the documentation."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class DeliveryRules:
     """Options that decide about deliveries."""
 
@@ -142,7 +143,7 @@ class DeliveryRules:
     resends_unknown: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class DeliverySituation:
     """State of a delivery when a failure meets it.
 
@@ -157,7 +158,7 @@ class DeliverySituation:
     resends_unknown: bool
 
 
-@dataclass(frozen=True, slots=True)
+@valueclass(frozen=True, slots=True)
 class DeliveryRow:
     """One meaning of a failed delivery.
 
@@ -215,7 +216,7 @@ DELIVERY_FAILURES: tuple[DeliveryRow, ...] = (
 """Failures of a delivery; the first row that matches counts."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class DeliveryVerdict:
     """Consequence of a failed delivery: the decision, the state to store, and the wait."""
 

@@ -16,7 +16,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from functools import cached_property
 from typing import Any, Literal
@@ -24,6 +24,7 @@ from typing import Any, Literal
 from assistant_queue.core.packed_ids import unpack_id
 from assistant_queue.core.progress import moment
 from assistant_queue.models import Message
+from assistant_queue.values import valueclass
 
 MOST_SHOWN = 8
 """Items of an answer that are noted: the first, and the latest. Chosen: most answers are one."""
@@ -45,7 +46,7 @@ _QUEUED = 1
 Kind = Literal["user", "assistant", "other"]
 
 
-@dataclass(frozen=True, slots=True)
+@valueclass(frozen=True, slots=True)
 class Note:
     """Author and time of one message."""
 
@@ -53,7 +54,7 @@ class Note:
     at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@valueclass(frozen=True, slots=True)
 class Item:
     """One item of a conversation: `other` is none of a user and no text of the model."""
 
@@ -106,7 +107,7 @@ def dump_authors(messages: Sequence[Message]) -> list[str]:
 # --- reading --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class _Batch:
     """Notes of the history in the entry of a batch.
 
@@ -125,7 +126,7 @@ class _Batch:
     is_written: bool
 
 
-@dataclass(frozen=True)
+@valueclass(frozen=True)
 class HistoryNotes:
     """The notes of a thread; empty without a journal."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from assistant_queue.accounting import (
@@ -28,6 +28,7 @@ from assistant_queue.core.packed_ids import pack_id
 from assistant_queue.core.progress import Progress
 from assistant_queue.core.stored_rows import LEAST_USAGE, ToolRow, dump_usage
 from assistant_queue.models import Message, RunResult
+from assistant_queue.values import valueclass
 
 MOST_IDS = 100
 """Message ids of an entry: the first, and the latest. Chosen: few batches have more."""
@@ -88,7 +89,7 @@ def _trimmed(row: list[Any], least: int = 0) -> list[Any]:
     return row
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class EndedBatch:
     """A batch that ends, as far as its entry has it.
 

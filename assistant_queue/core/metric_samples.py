@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
@@ -29,6 +29,7 @@ from assistant_queue.core.compact_json import to_ascii_json
 from assistant_queue.core.measures import BOUNDS
 from assistant_queue.core.progress import moment
 from assistant_queue.metrics import Histogram, Metrics
+from assistant_queue.values import valueclass
 
 MOST_ERRORS = 20
 """Error codes of a sample; the others are added up. Chosen: what a chart can show."""
@@ -42,7 +43,7 @@ _TOKENS = ("input", "output", "cached")
 _STATUS = ("active", "waiting", "delayed", "failed", "delivering", "undelivered")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class MetricSpan:
     """Counts between two samples, and the state at the end.
 
@@ -77,7 +78,7 @@ class MetricSpan:
     workers: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@valueclass(frozen=True, slots=True)
 class Sample:
     """One sample: when it was taken, and its fields."""
 

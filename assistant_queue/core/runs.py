@@ -8,12 +8,13 @@ The contract that turns them into a provider's requests is `assistant_queue.back
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Literal
 
 from assistant_queue.models import Batch, Content, ErrorInfo, ToolCall, Usage
 from assistant_queue.trouble import Trouble, bounded_wait
+from assistant_queue.values import valueclass
 
 EMPTY = "empty"
 """`RunEnded.incomplete_reason` of a run that ended well without a reply."""
@@ -27,7 +28,7 @@ class FoundBy(StrEnum):
     NOT_AT_ALL = "not_at_all"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
     """Capabilities of a backend; the flow reads them instead of asking which backend it has.
 
@@ -78,7 +79,7 @@ class Capabilities:
         return self.stateless or self.resumes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class InputItem:
     """One item of the request, ready to be sent: authors are already written into the content.
 
@@ -96,7 +97,7 @@ class InputItem:
     role: Literal["user", "assistant"] = "user"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class RunRequest:
     """Everything a backend needs to send a batch, or to recognise it later.
 
@@ -154,14 +155,14 @@ class RunRequest:
     writes: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class RunAccepted:
     """The provider has accepted the request; always the first event."""
 
     run_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class TextChunk:
     """A piece of the reply.
 
@@ -180,7 +181,7 @@ class TextChunk:
     item: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class Asked:
     """A call that is answered from outside.
 
@@ -195,7 +196,7 @@ class Asked:
     question: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class ActionRequired:
     """The run waits for tool outputs.
 
@@ -232,7 +233,7 @@ class ActionRequired:
     open: tuple[Asked, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class RunEnded:
     """The run is over.
 
@@ -284,7 +285,7 @@ RunEvent = RunAccepted | TextChunk | ActionRequired | RunEnded
 `RunEnded`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class NotFound:
     """The provider was asked and does not hold the batch, nor the outputs that were sent last.
 
@@ -298,7 +299,7 @@ class NotFound:
     holds_text: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class Undecided:
     """The provider is still working on this conversation, perhaps on this batch.
 
@@ -306,7 +307,7 @@ class Undecided:
     """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class CannotAsk:
     """This provider cannot be asked. The batch is parked for an operator."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -14,6 +13,7 @@ from assistant_queue.core.compact_json import to_json
 from assistant_queue.core.packed_text import mark_of, pack, unpack
 from assistant_queue.core.progress import Progress, moment
 from assistant_queue.models import Batch, ToolCall
+from assistant_queue.values import valueclass
 
 _STRONG = re.compile(r"[A-Za-z0-9_-]{20,128}")
 """Ids that are taken to be unique in the queue. Source: OpenAI's are `call_` and 24 characters; the
@@ -40,7 +40,7 @@ class SettlementKind(StrEnum):
     """Its batch was stopped, was interrupted, or ended otherwise before an answer came."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class Settlement:
     """The first answer to an open call, which counts.
 
@@ -93,7 +93,7 @@ class Settlement:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class OpenCall:
     """A call for which a batch waits.
 

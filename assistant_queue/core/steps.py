@@ -6,7 +6,7 @@ The driver's answer is named after the arrow.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from assistant_queue.core.progress import Progress
 from assistant_queue.core.runs import Asked, RunRequest
@@ -14,16 +14,17 @@ from assistant_queue.core.settlements import OpenCall
 from assistant_queue.core.stored_rows import ToolRow
 from assistant_queue.core.thread_state import Phase, ThreadState
 from assistant_queue.models import Batch, ErrorInfo, Message, RunResult, ToolCall
+from assistant_queue.values import valueclass
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class Trim:
     """Give all but the first messages back to the thread. -> None"""
 
     keep: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class Join:
     """Let the waiting messages join the batch, and write how far it got. -> Joined
 
@@ -37,7 +38,7 @@ class Join:
     run_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class Joined:
     """The answer to `Join`.
 
@@ -50,12 +51,12 @@ class Joined:
     unreadable: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class ReadRevisions:
     """Read the edits and removals of the batch's messages that are to be made. -> Revisions"""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class Revisions:
     """The answer to `ReadRevisions`.
 
@@ -68,7 +69,7 @@ class Revisions:
     count: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class Revise:
     """Store the messages that the batch has now, and how far it got. -> whether that was done
 
@@ -81,33 +82,33 @@ class Revise:
     revisions: Revisions
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class DeclineInterrupt:
     """Publish that the batch is not interrupted after all, and forget that wish. -> None"""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class Separate:
     """Ask the user's `separate_authors` callable. -> how many messages may share a run"""
 
     batch: Batch
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class OpenConversation:
     """Create a conversation for a mapped thread and remember it. -> (its id, its anchor or None)"""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class Locate:
     """Ask for the conversation's end. -> the last item's id, or None"""
 
     conversation_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class RenewConversation:
     """Create a conversation that begins with the later half of the request's own.
 
@@ -121,7 +122,7 @@ class RenewConversation:
     calls: tuple[ToolCall, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class MoveThread:
     """Give the thread another conversation, and write how far the batch got with it.
 
@@ -140,14 +141,14 @@ class MoveThread:
     drops_old: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class Instruct:
     """Ask the user's `default_instructions` callable. -> text or None"""
 
     batch: Batch
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class Save:
     """Write how far the batch got, before the next step. -> None
 
@@ -163,14 +164,14 @@ class Save:
     answered: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class Start:
     """Send the batch. -> RunStarted, and the run's stream is open"""
 
     request: RunRequest
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class Submit:
     """Send the outputs of a tool round. -> RunStarted, and the stream is open"""
 
@@ -180,7 +181,7 @@ class Submit:
     outputs: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class Follow:
     """Find a known run's stream again. -> RunStarted, and the stream is open"""
 
@@ -188,14 +189,14 @@ class Follow:
     run_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class Watch:
     """Read the open stream to its end. -> ActionRequired or RunEnded"""
 
     deadline_ms: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class Find:
     """Ask the provider what became of a request. -> a Finding"""
 
@@ -204,7 +205,7 @@ class Find:
     calls: tuple[ToolCall, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class CheckRun:
     """Look at a run in the background once. -> RunAccepted if it is in progress, else its event"""
 
@@ -212,12 +213,12 @@ class CheckRun:
     run_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class AskForRoom:
     """Ask whether another run can be started in the background. -> seconds to wait, 0 for none"""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class Cancel:
     """Stop a run, as far as the provider can. -> None; its failures are logged, not raised
 
@@ -229,7 +230,7 @@ class Cancel:
     patience_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class CloseStream:
     """Close the open stream, if there is one. -> the texts of the run that were read of it
 
@@ -237,7 +238,7 @@ class CloseStream:
     """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """Call the user's tools. -> ToolsAnswered
 
@@ -250,7 +251,7 @@ class Answer:
     approved: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class ReadSettlements:
     """Read what came of calls that are answered from outside; deny the `expired` ones.
 
@@ -261,14 +262,14 @@ class ReadSettlements:
     expired: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class CloseCalls:
     """Remove the texts of calls that need no answer any more. -> None"""
 
     ids: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class ToolsAnswered:
     """The answer to `Answer`.
 
@@ -283,7 +284,7 @@ class ToolsAnswered:
     open: tuple[Asked, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class EnterExclusive:
     """Wait until no other suspect runs user code in this process. -> None
 
@@ -291,7 +292,7 @@ class EnterExclusive:
     """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class FallBack:
     """Ask the user's `fallback_reply` callable. -> text, or None if it has none, or raised"""
 
@@ -299,7 +300,7 @@ class FallBack:
     error: ErrorInfo
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class Finish:
     """Store the results unless they are stored, give the thread back. -> None
 
@@ -312,7 +313,7 @@ class Finish:
     undelivered: ErrorInfo | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class Stop:
     """End a batch that was to be stopped, give the thread back. -> None
 
@@ -325,7 +326,7 @@ class Stop:
     open_calls: Sequence[str] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class Postpone:
     """Give the thread back; the same batch is looked at again after a wait. -> None
 
@@ -339,7 +340,7 @@ class Postpone:
     failed: ErrorInfo | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class AwaitRun:
     """Give the thread back while the provider works on the batch's run. -> None
 
@@ -354,7 +355,7 @@ class AwaitRun:
     progress: Progress
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class ParkBatch:
     """Give the thread back; the batch waits for `calls`, or for its run. -> whether it did
 
@@ -369,7 +370,7 @@ class ParkBatch:
     new: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class Bury:
     """Put the batch on the failed list, give the thread back. -> None
 
@@ -422,14 +423,14 @@ Step = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class Completed:
     """The batch ended in a completed run; its reply is in the outbox."""
 
     result: RunResult
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class Failed:
     """The batch ended in the failed list."""
 
@@ -438,14 +439,14 @@ class Failed:
     progress: Progress
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class Stopped:
     """The batch was stopped; nothing of it is delivered."""
 
     result: RunResult
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class Postponed:
     """The batch is not over; it will be looked at again.
 
@@ -458,14 +459,14 @@ class Postponed:
     error: ErrorInfo
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class AtWork:
     """The batch is parked while the provider works on it; `run_id` is "" if it waits to be sent."""
 
     run_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class Parked:
     """The batch waits without a worker.
 

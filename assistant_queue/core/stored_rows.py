@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from assistant_queue.models import ErrorInfo, Usage
+from assistant_queue.values import valueclass
 
 MOST_ROWS = 20
 """Attempts that are kept of a batch: the first, and the latest. Chosen: few batches have more, and
@@ -16,7 +16,7 @@ MOST_ERROR_CHARS = 200
 """Characters of an attempt's error. Chosen: enough to recognise it; the last one is kept whole."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class AttemptRow:
     """One attempt by one worker; times in ms, 0 and "" for what is not known."""
 
@@ -91,7 +91,7 @@ _LEAST_FIELDS = 2
 # --- tool calls -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class ToolRow:
     """One call of a tool whose output is stored.
 
@@ -165,7 +165,7 @@ _EMPTY_CALL: tuple[Any, ...] = ("", 0, "", "", 0, "", "", 0)
 # --- calls that are answered from outside ---------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class WaitRow:
     """A call for which the batch waits, or did in this round.
 
@@ -221,7 +221,7 @@ def _load_wait(row: Sequence[Any]) -> WaitRow:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class SettledRow:
     """A call that was settled, as the journal shows it.
 

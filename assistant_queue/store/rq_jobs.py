@@ -12,9 +12,10 @@ from assistant_queue.errors import StoreError
 from assistant_queue.store import wakeup_codec, wakeups
 from assistant_queue.store.calls import Call, Namespace, Operation, blocking, each, plain
 from assistant_queue.store.scripts import Constants, load
+from assistant_queue.values import valueclass
 
 
-@dataclass(frozen=True, slots=True)
+@valueclass(frozen=True, slots=True)
 class RqJob:
     """The RQ job by which a worker got a thread.
 
@@ -70,7 +71,7 @@ class JobRun:
     kept_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class WorkerRoom:
     """Batches that a worker takes at once, and those that it has."""
 
@@ -78,7 +79,7 @@ class WorkerRoom:
     running: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class JobCount:
     """Counts of one worker since the last ones.
 

@@ -130,7 +130,7 @@ class BatchDriver:
             user_backend=_user_backend(runtime),
             files=_files_of(runtime),
             live=self._live,
-            observers=runtime.config.observers,
+            observers=runtime.observers,
         )
         self._user_code = user_code = UserCodeSteps(batch)
         self._interruption = Interruption(

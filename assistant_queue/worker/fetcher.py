@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import pickle
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from assistant_queue.errors import StoreError
@@ -21,6 +20,7 @@ from assistant_queue.store.rq_jobs import (
     remove_job,
 )
 from assistant_queue.store.transport.pinned import AsyncPinnedConnection, run_call, run_calls
+from assistant_queue.values import valueclass
 
 _log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ enough that other workers and other queues have their turn, and that a worker's 
 the sweeper issues those wake-ups again."""
 
 
-@dataclass(frozen=True, slots=True)
+@valueclass(frozen=True, slots=True)
 class Popped:
     """An entry taken from one of RQ's queues.
 

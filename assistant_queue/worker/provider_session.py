@@ -179,20 +179,22 @@ class ProviderSession:
             RunExpired: Its deadline has passed.
         """
         limit = self._run_timeout_s
-        expired = RunExpired(
-            f"the run over thread {self._thread_id!r} has not ended within run_timeout "
-            f"({limit:g} s)"
-        )
+
+        def expired() -> RunExpired:
+            words = f"has not ended within run_timeout ({limit:g} s)"
+            return RunExpired(f"the run over thread {self._thread_id!r} {words}")
+
         left_s = (step.deadline_ms - self._now_ms()) / 1000
         if left_s <= 0:  # no worker was there when it passed
-            raise expired
+            raise expired()
         try:
             async with asyncio.timeout(left_s):
                 event: RunEvent = await self._round.reading(self._contained(self._read()))
                 return event
         except TimeoutError:
-            self._round.failed(expired)
-            raise expired from None
+            error = expired()
+            self._round.failed(error)
+            raise error from None
 
     async def _read(self) -> RunEvent:
         if self._events is not None:

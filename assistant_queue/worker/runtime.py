@@ -99,6 +99,9 @@ class Runtime:
         self.config = config
         self.clock: Clock = clock or SystemClock()
         self.namespace = namespace_of(config, self.clock)
+        # Once: pydantic looks for a private name at length.
+        self.observers = config.observers
+        self.hooks = config.hooks
         self._is_guest = beside is not None
         self.backend: Backend = beside.backend if beside else make_worker_backend(config)
         self.tags: ReasoningTags | None = beside.tags if beside else make_reasoning_tags(config)
@@ -173,9 +176,9 @@ class Runtime:
         if self._is_guest:
             return
         await self.hook_calls.close()
-        if self.config.observers.observer is not None:
+        if self.observers.observer is not None:
             # RQ ends the process of a job without the hooks of the interpreter's exit.
-            await loop.run_in_executor(None, self.config.observers.flush)
+            await loop.run_in_executor(None, self.observers.flush)
         self.code.close()
         await self.backend.close()
         for channel in self.config.channels:
@@ -296,7 +299,7 @@ class Runtime:
             self.emit("started", lease.thread_id, batch.id, lambda: batch)
         held = self.keeper.hold(lease, claimed_at, deadline_s, on_lost)
         driver = BatchDriver(self, held)
-        seen = config.observers.begin(
+        seen = self.observers.begin(
             Processing(
                 queue=config.queue_prefix, batch=lease.claimed.batch, deaths=lease.claimed.deaths
             )
@@ -383,7 +386,7 @@ class Runtime:
         self, name: HookName, thread_id: str, batch_id: str, value: Callable[[], object]
     ) -> None:
         """Have the hooks and listeners of a name called with a value; return at once."""
-        hooks = (*self.listeners.of(name), *self.config.hooks.of(name))
+        hooks = (*self.listeners.of(name), *self.hooks.of(name))
         if hooks:
             limit_s = self.config.callback_limit
             self.hook_calls.emit(name, hooks, value(), thread_id, batch_id, limit_s)

@@ -205,8 +205,11 @@ class Bench:
                 process.stdin.close()
                 process.kill()
 
-    def bare(self, provider: LeanProvider, **options: Any) -> dict[str, Any]:
-        """Measure the calls without a queue: `tests.benchmarks.bare` in its own process."""
+    def bare(self, provider: LeanProvider, program: str = "bare", **options: Any) -> dict[str, Any]:
+        """Measure the calls without a queue: `tests.benchmarks.bare` in its own process.
+
+        `program`: Another module that takes such options.
+        """
         words = [
             word
             for name, value in options.items()
@@ -215,7 +218,7 @@ class Bench:
         command = [
             sys.executable,
             "-m",
-            "tests.benchmarks.bare",
+            f"tests.benchmarks.{program}",
             "--url",
             f"{provider.url}/v1",
             *words,

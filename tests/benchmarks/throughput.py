@@ -93,6 +93,13 @@ def rows(bench: Bench) -> Iterator[Row]:
                 group=GROUP, what=f"  its CPU a batch over the bare call, {protocol}", here=f"{over:+.1f} ms",
                 beside=f"over its bytes alone {bytes_over:+.1f} ms", target=f"<= {OVER_MS} ms", met=over <= OVER_MS,
             )  # fmt: skip
+        for protocol in PROTOCOLS:
+            floor = _skeleton(bench, provider, protocol, count)
+            mine = _middle([one.ours[protocol] for one in rounds])
+            yield Row(
+                group=GROUP, what=f"floor: its round trips, request and events alone, {protocol}",
+                here=str(floor), beside=f"the worker {mine}", ratio=floor.rate / mine.rate,
+            )  # fmt: skip
         yield Row(
             group=GROUP,
             what="plain loop, the answers' bytes alone",
@@ -138,6 +145,18 @@ def _middle(taken: Sequence[Taken]) -> Taken:
 
 def _bare(bench: Bench, provider: LeanProvider, count: int, **options: object) -> Taken:
     told = bench.bare(provider, runs=count, abreast=ABREAST, warm=ABREAST, **options)
+    return Taken(count, told["elapsed_s"], told["cpu_s"])
+
+
+def _skeleton(bench: Bench, provider: LeanProvider, protocol: str, count: int) -> Taken:
+    """The least CPU of three runs: what else the machine does only adds to it."""
+    runs = (
+        bench.bare(
+            provider, "skeleton", runs=count, abreast=ABREAST, redis=bench.url, protocol=protocol
+        )
+        for _ in range(bench.sizes.throughput_rounds)
+    )
+    told = min(runs, key=lambda one: one["cpu_s"])
     return Taken(count, told["elapsed_s"], told["cpu_s"])
 
 

@@ -18,6 +18,7 @@ from assistant_queue import (
     ToolCall,
     Validator,
 )
+from assistant_queue.core.steps import Completed
 from assistant_queue.events import MessageDeleted  # wrong
 
 
@@ -121,6 +122,10 @@ def blocking(queue: AssistantMessageQueue, status: MessageStatus) -> None:
     queue.nonsense()  # wrong
     reply: str = queue.wait_for_reply("m")  # wrong
     print(reply)
+
+
+def passes_inside(step: Completed) -> None:
+    step.result = step.result  # wrong
 
 
 async def awaited(queue: AsyncAssistantMessageQueue, error: ErrorInfo) -> None:

@@ -201,7 +201,7 @@ class AssistantsBackend:
         has_freed = False
         while True:
             try:
-                async with aclosing(self._start(request)) as events:
+                async with aclosing(self._started(request)) as events:
                     async for event in events:
                         yield event
             except ConversationBusy:
@@ -210,6 +210,13 @@ class AssistantsBackend:
                 has_freed = True
             else:
                 return
+
+    def _started(self, request: RunRequest) -> AsyncGenerator[RunEvent, None]:
+        """Return the events of a run, on the shortest way: each generator costs every event."""
+        if request.items and self._takes_messages and not request.writes:
+            reader = RunReader(request.batch.thread_id)
+            return self._create(request, reader, with_messages=True)
+        return self._start(request)
 
     async def _start(self, request: RunRequest) -> AsyncGenerator[RunEvent, None]:
         is_repeated = request.again or request.batch.attempts > 1

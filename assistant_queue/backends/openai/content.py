@@ -134,6 +134,8 @@ def said(content: object) -> str:
     """
     if isinstance(content, str):
         return content
+    if type(content) is list and len(content) == 1:  # nearly always
+        return content[0] if isinstance(content[0], str) else _said_by(content[0])
     parts = (
         [content]
         if isinstance(content, _OBJECT)

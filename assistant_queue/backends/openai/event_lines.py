@@ -8,6 +8,8 @@ from __future__ import annotations
 from assistant_queue.backends.openai.wire_events import Body, UnreadableAnswer, WireEvent, name_of
 from assistant_queue.backends.openai.wire_json import decode
 
+_THE_END = [b"[DONE]"]
+
 
 class Lines(Body):
     """Server-sent events.
@@ -93,6 +95,9 @@ class Lines(Body):
         lines = self._data
         self._name = ""
         self._data = []
+        if lines == _THE_END:  # it is no JSON, and an error takes longer than the rest of it
+            self._read_word(name, "[DONE]", found)
+            return
         try:
             value, is_suspect = decode(lines[0] if len(lines) == 1 else b"\n".join(lines))
         except ValueError:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import quote, urlencode
+
+from assistant_queue.values import valueclass
 
 Json = dict[str, Any]
 
@@ -22,7 +23,7 @@ _SAFE = "!$&'()*+,;=:@"
 """Characters that stay as they are in a segment of a path. Source: RFC 3986, 3.3."""
 
 
-@dataclass(frozen=True, slots=True)
+@valueclass(frozen=True, slots=True)
 class ApiRequest:
     """One request, independent of the library that sends it.
 

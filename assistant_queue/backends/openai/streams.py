@@ -6,11 +6,12 @@ events, no enum that could be closed, and the same behaviour over every sender.
 
 from __future__ import annotations
 
+import asyncio
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import anyio
 
@@ -34,6 +35,7 @@ from assistant_queue.errors import (
 )
 from assistant_queue.trouble import Kind
 
+T = TypeVar("T")
 Json = dict[str, Any]
 Call = Callable[[], AbstractAsyncContextManager[BegunAnswer]]
 """Makes a request when it is entered: `ProviderChannel` builds it."""
@@ -102,6 +104,7 @@ class EventStream:
         self._repeats = repeats
         self._parser = EventParser()
         self._heard_at = 0.0
+        self._has_begun = False
         self.run_id: str | None = None
         self.is_over = False
         self.patience_s: float | None = None
@@ -151,17 +154,21 @@ class EventStream:
     ) -> tuple[BegunAnswer, AsyncIterator[bytes], bytes | None]:
         """Send the request, and return the answer with its first bytes; None if it has no body."""
         for left in range(self._repeats, -1, -1):
-            answer: BegunAnswer | None = None
             try:
-                with self._watched(self._limits.first_s):
-                    answer = await stack.enter_async_context(self._call())
-                    chunks = answer.iter_bytes()
-                    return answer, chunks, await anext(chunks, None)
+                return await self._within(self._limits.first_s, self._first_bytes(stack))
             except OutcomeUnknown as error:
                 is_lost = error.trouble is not None and error.trouble.kind is Kind.CONNECTION_LOST
-                if answer is not None or not left or not is_lost:
+                if self._has_begun or not left or not is_lost:
                     raise
         raise AssertionError  # the last one returns or raises
+
+    async def _first_bytes(
+        self, stack: AsyncExitStack
+    ) -> tuple[BegunAnswer, AsyncIterator[bytes], bytes | None]:
+        answer = await stack.enter_async_context(self._call())
+        self._has_begun = True
+        chunks = answer.iter_bytes()
+        return answer, chunks, await anext(chunks, None)
 
     def _read(self, chunk: bytes | None) -> list[WireEvent]:
         """Return the events that these bytes, or the end of the body, complete."""
@@ -183,26 +190,18 @@ class EventStream:
     async def _next(self, chunks: AsyncIterator[bytes]) -> bytes | None:
         """Return the next bytes, None at the end of the body."""
         if self.patience_s is None:
-            with self._watched(self._limits.idle_s):
-                return await anext(chunks, None)
-        with (
-            anyio.move_on_after(self._heard_at + self.patience_s - anyio.current_time()),
-            self._watched(self._limits.idle_s),
-        ):
-            return await anext(chunks, None)
+            return await self._within(self._limits.idle_s, anext(chunks, None))
+        with anyio.move_on_after(self._heard_at + self.patience_s - anyio.current_time()):
+            return await self._within(self._limits.idle_s, anext(chunks, None))
         raise _Quiet
 
-    @contextmanager
-    def _watched(self, limit_s: float) -> Iterator[None]:
-        """Bound the waiting within the block, and translate failures.
-
-        Never held across a `yield` of events.
-        """
+    async def _within(self, limit_s: float, answer: Awaitable[T]) -> T:
+        """Return what the server sends; bound the waiting, and translate failures."""
         try:
             with translated(self._thread, missing=self._missing):
                 try:
-                    with anyio.fail_after(limit_s):
-                        yield
+                    async with asyncio.timeout(limit_s):
+                        return await answer
                 except TimeoutError as error:
                     raise self._silent(limit_s) from error
         except BackendError as error:

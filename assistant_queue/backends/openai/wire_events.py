@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from assistant_queue.backends.openai.wire_json import HalfJoiner
+from assistant_queue.values import valueclass
 
 Json = dict[str, Any]
 
@@ -20,7 +20,7 @@ class UnreadableAnswer(ValueError):
     """
 
 
-@dataclass(frozen=True, slots=True)
+@valueclass(frozen=True, slots=True)
 class WireEvent:
     """One event; `name` is its name, else its `type`, "" if it has neither."""
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 
 from assistant_queue.core.account import time_of
 from assistant_queue.core.progress import moment
 from assistant_queue.models import ErrorInfo, Explanation, ExplanationVerdict
+from assistant_queue.values import valueclass
 
 _MOST_ERROR = 300
 """Characters of an error in a sentence. Chosen: a paragraph; `error` has all of it."""
@@ -28,7 +29,7 @@ _SPANS = (
 """Forms of a length of time: its limit in ms, ms of the unit, the unit, digits after the point."""
 
 
-@dataclass(frozen=True, slots=True)
+@valueclass(frozen=True, slots=True)
 class Meaning:
     """Meaning of a verdict.
 
@@ -205,7 +206,7 @@ MEANINGS: Mapping[ExplanationVerdict, Meaning] = MappingProxyType(
 """Title and advice of each verdict."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
     """A verdict with its evidence, before it is put into words.
 

@@ -6,16 +6,17 @@ What a user of Redis may not read is None.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from assistant_queue.core.delivery import DeliveryState
 from assistant_queue.core.progress import Progress
 from assistant_queue.core.thread_state import Phase, ThreadState
 from assistant_queue.models import RunResult
+from assistant_queue.values import valueclass
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class ThreadFacts:
     """A thread; times in ms, 0 for none.
 
@@ -68,7 +69,7 @@ class ThreadFacts:
     open_calls: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class DeliveryFacts:
     """The outbox of a thread; times in ms, 0 for none.
 
@@ -97,7 +98,7 @@ class DeliveryFacts:
     is_hidden: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class OutcomeFacts:
     """The record of a batch that ended.
 
@@ -118,7 +119,7 @@ class OutcomeFacts:
     result: RunResult | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class WorkerSign:
     """A sign of life of a registered worker.
 
@@ -131,7 +132,7 @@ class WorkerSign:
     has_scheduler: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class Workforce:
     """The workers of the queue.
 
@@ -148,7 +149,7 @@ class Workforce:
     signs: tuple[WorkerSign, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class LineFacts:
     """The line of due threads, and one wake-up in it.
 
@@ -172,7 +173,7 @@ class LineFacts:
     wait_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class MessageFacts:
     """All that is known of a message, or of a thread.
 

@@ -11,7 +11,6 @@ waited for.
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
 from typing import Any
 
 from assistant_queue.core import steps
@@ -33,13 +32,14 @@ from assistant_queue.core.runs import (
 )
 from assistant_queue.core.thread_state import Phase
 from assistant_queue.models import ToolCall
+from assistant_queue.values import valueclass
 
 
 class StillOpen(Hold):
     """The run cannot be cancelled, or takes a while to end."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class Over:
     """A run that is over.
 

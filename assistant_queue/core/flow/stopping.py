@@ -10,7 +10,7 @@ Nothing is sent for the batch any more. What cannot be found out is parked, as a
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from assistant_queue.core import steps
@@ -32,6 +32,7 @@ from assistant_queue.core.runs import (
 )
 from assistant_queue.core.thread_state import Phase
 from assistant_queue.errors import BackendError, OutcomeUnknown, RunVanished, UnknownThread
+from assistant_queue.values import valueclass
 
 STORED = "stored"
 """`Progress.stop_stage`: the run is over, and the batch's texts are in the conversation."""
@@ -97,7 +98,7 @@ def _note(ctx: BatchContext, over: Over) -> None:
 # --- the conversation -----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class _Memory:
     """The conversation after a stop.
 

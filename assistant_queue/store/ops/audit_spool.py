@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from assistant_queue.config import Config, to_ms
 from assistant_queue.store.calls import (
@@ -15,6 +14,7 @@ from assistant_queue.store.calls import (
     texts,
     whole_number,
 )
+from assistant_queue.values import valueclass
 
 PAGE = 500
 """Entries that are taken at once. Chosen: a transaction of a tenth of a second."""
@@ -29,7 +29,7 @@ def audit_rules(config: Config) -> AuditRules:
     return AuditRules(most=config.audit.spool, max_chars=config.audit.max_chars)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class SpoolPage:
     """The oldest entries of the spool.
 
@@ -67,7 +67,7 @@ def drain(
     return SpoolPage(first=whole_number(first), lost=whole_number(lost), entries=entries)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class SpoolStatus:
     """Number of batches that wait for the audit's database, and of those that were lost, ever."""
 

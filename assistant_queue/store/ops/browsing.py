@@ -9,7 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from assistant_queue.errors import BatchNotFound
 from assistant_queue.models import FailedBatch, ThreadStatus
@@ -21,6 +21,7 @@ from assistant_queue.store.ops.sweeping import scored
 from assistant_queue.store.ops.text_reading import Wanted, read_every
 from assistant_queue.store.ops.thread_lists import STUCK_MS, read_threads
 from assistant_queue.store.quarantine import CORRUPT, without
+from assistant_queue.values import valueclass
 
 BUDGET = 1000
 """Entries that one page reads. Chosen: some ten milliseconds of Redis' time."""
@@ -31,7 +32,7 @@ COUNTED = 5000
 """Newest failed batches that are counted by reason. Chosen: as `BUDGET`, read less often."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class ThreadsSeen:
     """A page of threads.
 
@@ -117,7 +118,7 @@ def _matches(row: ThreadStatus, state: str | None) -> bool:
     return row.state == state
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class FailedSeen:
     """A page of failed batches, newest first.
 
@@ -182,7 +183,7 @@ def browse_failed(
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class FailedCounts:
     """The newest failed batches by reason.
 

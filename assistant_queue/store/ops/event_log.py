@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from assistant_queue import events as models
@@ -21,6 +20,7 @@ from assistant_queue.errors import ConfigurationError, LeaseLost
 from assistant_queue.models import ErrorInfo, ToolCall
 from assistant_queue.store.calls import EventRules, Namespace, Operation, text
 from assistant_queue.store.message_codec import unpack
+from assistant_queue.values import valueclass
 
 if TYPE_CHECKING:
     from assistant_queue.store.ops.leases import Lease
@@ -41,7 +41,7 @@ def event_rules(config: Config) -> EventRules:
 # --- to publish -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@valueclass(frozen=True, slots=True)
 class NewEvent:
     """An event published by a caller, beyond those of the scripts: its type and its own fields."""
 
@@ -141,7 +141,7 @@ def publish(
 # --- to read --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class Stream:
     """The ends of a thread's stream: the ids of its oldest and newest entries."""
 
@@ -171,7 +171,7 @@ def listen(namespace: Namespace, thread_id: str) -> Operation[Stream]:
     return Stream(oldest=text(reply[1]), newest=text(reply[2]))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class EventPage:
     """The events of a stream after an id.
 

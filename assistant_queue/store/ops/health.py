@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from assistant_queue.errors import NotPermitted, StoreError
 from assistant_queue.store import wakeups
 from assistant_queue.store.calls import Call, Namespace, Operation, each_or_error, plain, text
+from assistant_queue.values import valueclass
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class WorkerCount:
     """The workers of a queue, as far as its own Redis database shows.
 
@@ -79,7 +79,7 @@ def read_longest_life(namespace: Namespace) -> Operation[int]:
     return max((int(life) for life in lives), default=0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class QueueHealth:
     """Figures of a queue; None for those that the Redis user may not read.
 

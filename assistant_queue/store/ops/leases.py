@@ -10,7 +10,7 @@ import json
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from assistant_queue.config import to_ms
@@ -39,6 +39,7 @@ from assistant_queue.store.ops.reply_outbox import DeliveryLease, renewal_of
 from assistant_queue.store.ops.statuses import read_result
 from assistant_queue.store.rq_jobs import NO_JOB, RqJob, claim_arguments
 from assistant_queue.store.sendable import is_text
+from assistant_queue.values import valueclass
 
 _log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ def renewal_s(lease_s: float) -> float:
     return lease_s * RENEWAL_SHARE
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class Lease:
     """A thread's lease, and the batch frozen under it.
 
@@ -88,7 +89,7 @@ class Lease:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class NoLease:
     """A refused claim: a value, not an error.
 
@@ -201,7 +202,7 @@ def _open_calls(thread_id: str, opened: str) -> tuple[str, ...]:
     return ()
 
 
-@dataclass(frozen=True, slots=True)
+@valueclass(frozen=True, slots=True)
 class Renewed:
     """A renewed lease: its new end, its guard, subscribers of the thread, a wish for the batch."""
 
@@ -246,7 +247,7 @@ def check(word: str, thread_id: str) -> None:
         raise LeaseLost(msg)
 
 
-@dataclass(frozen=True, slots=True)
+@valueclass(frozen=True, slots=True)
 class Saved:
     """The reply to a write of progress: subscribers of the thread, a wish for the batch."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from assistant_queue.accounting import ToolCallRecord
 from assistant_queue.approvals import Approval
@@ -22,11 +22,12 @@ from assistant_queue.store.calls import (
 )
 from assistant_queue.store.ops.journal import read_entries
 from assistant_queue.store.ops.packed_fields import ASK, is_of, joined
+from assistant_queue.values import valueclass
 
 _FIELDS = ("thread", "batch", "at", "until", "verdict", "settled", *ASK)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class LinkedCall:
     """A tool call, as a link finds it.
 

@@ -10,7 +10,7 @@ import json
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Any
 
@@ -18,12 +18,13 @@ from assistant_queue.core.compact_json import to_ascii_json
 from assistant_queue.core.progress import moment
 from assistant_queue.errors import StoreError
 from assistant_queue.store.calls import Namespace, Operation, each_or_error, plain, text
+from assistant_queue.values import valueclass
 
 MOST = 1000
 """Operations that are kept. Chosen: weeks of a team; a longer record is the service's log."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class OperationRecord:
     """One operation.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from assistant_queue.config import to_ms
@@ -26,9 +26,10 @@ from assistant_queue.store.calls import Namespace, Operation, text, texts
 from assistant_queue.store.ops.leases import Lease, check, message_keys
 from assistant_queue.store.ops.reply_outbox import DeliveryLease
 from assistant_queue.store.reply_codec import WaitingReply, pack_reply
+from assistant_queue.values import valueclass
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class ResultRules:
     """Retention of results."""
 
@@ -36,7 +37,7 @@ class ResultRules:
     keep_text: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class DeliveryWish:
     """Request of a delivery with the end of a batch.
 
@@ -52,7 +53,7 @@ class DeliveryWish:
     needs_guard: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class Ended:
     """The end of a batch.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -32,6 +31,7 @@ from assistant_queue.store.ops.replication import REPLICA_WAIT_S, replicated
 from assistant_queue.store.ops.sweeping import wake
 from assistant_queue.store.quarantine import says_corrupt
 from assistant_queue.store.scripts import Constants
+from assistant_queue.values import valueclass
 
 _WISHES = frozenset({"interrupt", "steer"})
 """Values of `mid_run` that are a wish for the batch that is under way."""
@@ -41,7 +41,7 @@ BULK = 250
 at most."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@valueclass(frozen=True, kw_only=True)
 class AddRules:
     """The options that apply when a message is added."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from assistant_queue.config import to_ms
@@ -24,6 +24,7 @@ from assistant_queue.store.calls import Call, Namespace, Operation, each, plain,
 from assistant_queue.store.ops.replication import replicated
 from assistant_queue.store.reply_codec import WaitingReply, unpack_reply
 from assistant_queue.store.sendable import is_text
+from assistant_queue.values import valueclass
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ _PATIENCE_MS = 60_000
 _ANY_TIME = "-1"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class DeliveryLease:
     """The lease of the delivery at the head of a thread's outbox.
 
@@ -70,7 +71,7 @@ class DeliveryLease:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class DueDelivery:
     """A thread with a delivery to check, and the time of that check as it is stored."""
 
@@ -78,7 +79,7 @@ class DueDelivery:
     at: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class DueDeliveries:
     """The result of a look.
 

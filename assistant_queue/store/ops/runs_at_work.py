@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from assistant_queue.config import to_ms
 from assistant_queue.core.progress import Progress
 from assistant_queue.core.thread_state import Phase
 from assistant_queue.core.wishes import Wish
 from assistant_queue.store.calls import Namespace, Operation, each, plain, text
 from assistant_queue.store.ops.leases import Lease, check
+from assistant_queue.values import valueclass
 
 _WITH_WEBHOOKS_MS = 240_000
 """Least time between two polls while webhooks work: they are for a webhook that is lost. Chosen:
 with what a late worker needs, below five minutes."""
 
 
-@dataclass(frozen=True, slots=True)
+@valueclass(frozen=True, slots=True)
 class InTheAir:
     """Runs in the background: how many are waited for, and whether webhooks woke some lately."""
 

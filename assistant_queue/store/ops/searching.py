@@ -8,7 +8,7 @@ answer says how many of each. The audit's database has the rest (`integrations/a
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -34,6 +34,7 @@ from assistant_queue.store.ops.event_log import ALL_THREADS, parse
 from assistant_queue.store.ops.failures import failed_row
 from assistant_queue.store.ops.packed_fields import PROGRESS, joined
 from assistant_queue.store.ops.text_reading import Found, Wanted, read_first
+from assistant_queue.values import valueclass
 
 HitKind = Literal["thread", "message", "batch", "run", "author", "text", "reply", "error"]
 HitSource = Literal["key", "recent", "waiting", "failed", "audit"]
@@ -56,7 +57,7 @@ _PIECES = 3
 """Pieces of a batch's progress that are read. Source: lua/read_texts.lua reads four fields."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class SearchHit:
     """Something that was found.
 
@@ -85,7 +86,7 @@ class SearchHit:
     at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class Searched:
     """The result of a search, and what was searched.
 

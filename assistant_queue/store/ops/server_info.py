@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from assistant_queue.config import NO_CLUSTER
 from assistant_queue.errors import ConfigurationError, StoreError
 from assistant_queue.store.calls import Operation, plain
 from assistant_queue.store.layout import Nesting
+from assistant_queue.values import valueclass
 
 LOWEST_REDIS = (6, 2)
 """Source: docs/production.md; the suite runs on 6.2."""
@@ -17,7 +17,7 @@ LOWEST_REDIS = (6, 2)
 _SECTIONS = ("server", "persistence", "replication", "memory", "cluster")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """The result of one check.
 
@@ -32,7 +32,7 @@ class Finding:
     advice: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class ServerInfo:
     """A Redis server's settings; None for those that it does not report, or that are forbidden."""
 

@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from assistant_queue.errors import NotPermitted, StoreError
@@ -23,6 +23,7 @@ from assistant_queue.store.calls import (
 from assistant_queue.store.quarantine import without
 from assistant_queue.store.scripts import Constants
 from assistant_queue.store.sendable import is_text
+from assistant_queue.values import valueclass
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ _LOOKED_AT = frozenset({"woken", "waiting"})
 """Words that a script returns for an overdue thread."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class Swept:
     """The result of a sweep.
 
@@ -66,7 +67,7 @@ class Swept:
     next_due_in_ms: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class DueScan(Swept):
     """The result of a scheduler's poll.
 

@@ -6,11 +6,11 @@ One command each would cost more time of the client than all others of a request
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from assistant_queue.errors import StoreError
 from assistant_queue.store.calls import Call, Namespace, Operation, each_or_error, texts
+from assistant_queue.values import valueclass
 
 _AT_ONCE = 100
 """Threads or batches of one command. Chosen: a millisecond of Redis' time."""
@@ -22,7 +22,7 @@ _FIELDS = 4
 KeyOf = Callable[[str], str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
     """The parts of each thread or batch that are read.
 
@@ -41,7 +41,7 @@ class Wanted:
     most: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@valueclass(frozen=True, slots=True)
 class Found:
     """The parts of one that were read.
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from assistant_queue.models import Message, MessageStatus
 from assistant_queue.store.calls import Namespace, Operation, each, plain, texts
 from assistant_queue.store.message_codec import unpack_readable
 from assistant_queue.store.ops.statuses import read_message
+from assistant_queue.values import valueclass
 
 _MOST = 200
 """Messages of each list. Chosen: more than a page shows."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class OpenMessages:
     """The messages of a thread that are not over.
 

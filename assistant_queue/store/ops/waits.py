@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from assistant_queue.errors import NotPermitted
 from assistant_queue.store import wakeups
 from assistant_queue.store.calls import Namespace, Operation, each, plain, text, texts
+from assistant_queue.values import valueclass
 
 _WORKED = ("total_working_time", "successful_job_count", "failed_job_count")
 _MOST_WORKERS = 200
 """Records of workers that are read. Chosen: enough for a mean, and a millisecond of Redis' time."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class WaitingLine:
     """The line between a due thread and its run.
 
@@ -28,7 +27,7 @@ class WaitingLine:
     pace_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@valueclass(frozen=True, slots=True, kw_only=True)
 class Runs:
     """The runs of a queue's workers.
 
