@@ -7,6 +7,7 @@ const { span, due, ago, many, between } = await import(`${process.env.PAGE}/form
 const { niceTop } = await import(`${process.env.PAGE}/charts.js`);
 const { phasesOf } = await import(`${process.env.PAGE}/picture.js`);
 const { needsOf } = await import(`${process.env.PAGE}/overview.js`);
+const search = await import(`${process.env.PAGE}/search.js`);
 
 test("spans read as people say them", () => {
   const said = [0, 0.0004, 0.412, 0.9996, 3.44, 9.96, 42, 59.6, 300, 7500, 86400, 864000, null, -3].map(span);
@@ -43,4 +44,32 @@ test("what needs a person comes worst first", () => {
   assert.deepEqual(needsOf(calm), []);
   const bad = { status: { paused: true, failed_count: 1, undelivered_count: 2 }, workers: [], sees_workers: true, oldest_due_s: 90 };
   assert.deepEqual(needsOf(bad).map(([title]) => title), ["The queue is paused", "No worker is registered", "1 message failed", "2 replies were not delivered"]);
+});
+
+function answeredByHand() {
+  const open = new Map();
+  globalThis.fetch = (address) => new Promise((resolve) => open.set(new URL(address, "http://ops").searchParams.get("q"), resolve));
+  return (needle, ...hits) => open.get(needle)(new Response(JSON.stringify({ hits }), { headers: { "content-type": "application/json" } }));
+}
+
+const searching = (needle) => search.load({ query: new URLSearchParams({ q: needle }) }, { overview: { has_audit: false } });
+
+test("the answer to an earlier search does not replace that of a later one", async () => {
+  const answer = answeredByHand();
+  const first = searching("i am");
+  const second = searching("i am gam");
+  answer("i am gam", "gamma");
+  assert.deepEqual((await second).found.hits, ["gamma"]);
+  answer("i am", "alpha", "beta", "gamma");
+  await first;
+  assert.deepEqual((await searching("i am gam")).found.hits, ["gamma"]);
+});
+
+test("a search that failed is made again", async () => {
+  globalThis.fetch = () => Promise.reject(new TypeError());
+  await assert.rejects(searching("order"));
+  const answer = answeredByHand();
+  const again = searching("order");
+  answer("order", "a hit");
+  assert.deepEqual((await again).found.hits, ["a hit"]);
 });

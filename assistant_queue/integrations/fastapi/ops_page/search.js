@@ -7,26 +7,32 @@ import { badge, empty, heading, threadHref } from "./parts.js";
 
 const SOURCES = { key: "by its id", recent: "in recent events", waiting: "in waiting messages", failed: "in the failed list", audit: "in the audit" };
 
-const kept = { needle: null, found: null, audit: null };
+let kept = { needle: null };
 
 export async function load({ query }, shared) {
   const needle = (query.get("q") ?? "").trim();
   if (!needle) return { needle };
-  if (kept.needle !== needle) {
-    Object.assign(kept, { needle, found: null, audit: null });
-    kept.found = await read("search", { q: needle });
-    if (shared.overview?.has_audit) {
-      // Slower: it is shown when it is there.
-      read("search/audit", { q: needle }).then(
-        (answer) => kept.needle === needle && ((kept.audit = answer.hits), shared.redraw()),
-        (error) => kept.needle === needle && ((kept.audit = error), shared.redraw()),
-      );
-    }
+  if (kept.needle !== needle) kept = { needle, found: null, audit: null, answer: read("search", { q: needle }) };
+  // The answer to an earlier search may come after this one's.
+  const mine = kept;
+  try {
+    mine.found = await mine.answer;
+  } catch (error) {
+    if (kept === mine) forget();
+    throw error;
   }
-  return { needle, ...kept };
+  if (!mine.asksAudit && shared.overview?.has_audit) {
+    // Slower: it is shown when it is there.
+    mine.asksAudit = true;
+    read("search/audit", { q: needle }).then(
+      (answer) => kept === mine && ((mine.audit = answer.hits), shared.redraw()),
+      (error) => kept === mine && ((mine.audit = error), shared.redraw()),
+    );
+  }
+  return mine;
 }
 
-export const forget = () => (kept.needle = null);
+export const forget = () => (kept = { needle: null });
 
 export function draw({ needle, found, audit }, { now, overview }) {
   if (!needle) return [heading("Search"), empty("What do you look for?", "The id of a message, a thread, a batch or a run; an author; a part of a text.")];
