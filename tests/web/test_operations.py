@@ -224,6 +224,52 @@ async def test_foreign_contents_of_the_pages_keys_stop_neither_the_page_nor_a_wo
     assert reply == "You said: Hello!"
 
 
+@pytest.mark.parametrize("order", ["oldest_due", "newest_due"])
+async def test_a_list_of_threads_looks_for_no_keys_and_reads_a_bounded_number(
+    asgi: Asgi, queue: AssistantMessageQueue, monkeypatch: pytest.MonkeyPatch, order: str
+) -> None:
+    monkeypatch.setattr("assistant_queue.store.ops.thread_pages.BUDGET", 4)
+    monkeypatch.setattr("assistant_queue.store.ops.thread_pages._CHUNK", 2)
+    for number in range(11):
+        queue.add_message_to_thread(f"t{number:02}", "Hello!", message_delay=600 + number)
+    queue.pause("t01")
+    queue.take_over("t03", "Jo")
+    queue.list_threads("paused")  # from now on the list is complete
+    client = asgi()
+
+    async def all_of(state: str) -> list[list[str]]:
+        pages = []
+        after: dict[str, str] = {}
+        while True:
+            words = {"state": state, "limit": "3", "order": order, **after}
+            got = (await client.get("/api/threads", params=words)).json()
+            pages.append([row["thread_id"] for row in got["threads"]])
+            if got["next"] is None:
+                return pages
+            after = {"after": got["next"]}
+
+    redis = queue.core.store.client
+    with redis.monitor() as monitor:
+        pages = {
+            state: await all_of(state)
+            for state in ("paused", "taken_over", "parked", "active", "pending")
+        }
+        redis.echo("the end")
+        commands = []
+        for one in monitor.listen():
+            commands.append(one["command"].split()[0].upper())
+            if commands[-1] == "ECHO":
+                break
+    assert not {"SCAN", "KEYS"} & set(commands)
+    assert (pages["paused"], pages["taken_over"]) == ([["t01"]], [["t03"]])
+    assert pages["parked"] == pages["active"] == [[], [], []]
+    waiting = [f"t{number:02}" for number in range(11) if number not in {1, 3}]
+    found = [one for page in pages["pending"] for one in page]
+    assert found == (waiting if order == "oldest_due" else waiting[::-1])
+    gone = await client.get("/api/threads?state=pending&after=gone")
+    assert (gone.status_code, gone.json()["code"]) == (422, "invalid_argument")
+
+
 async def test_no_view_looks_for_keys_or_reads_what_is_unbounded(
     asgi: Asgi, queue: AssistantMessageQueue
 ) -> None:
