@@ -133,6 +133,8 @@ async def test_changes_over_other_routes_are_recorded_with_their_caller(
         ("POST", "threads/t/flush", None, 200),
         ("POST", "threads/t/take-over", {"stop": False}, 200),
         ("POST", "threads/t/hand-back", None, 200),
+        ("POST", "threads/t/say", {"text": "We are on it.", "author": "Jo"}, 202),
+        ("POST", "threads/t/say", {"text": " "}, 422),
         ("POST", "threads/t/approvals/c/approve", None, 404),
         ("POST", "failed/all/retry?reason=attempts&thread_id=t", None, 200),
         ("DELETE", "failed", None, 200),
@@ -157,12 +159,31 @@ async def test_changes_over_other_routes_are_recorded_with_their_caller(
         ("flush", "t", True, None),
         ("take_over", "t", True, None),
         ("hand_back", "t", True, None),
+        ("say", "t", True, None),
         ("retry_failed", "t", False, 0),
         ("discard_failed", None, False, 0),
         ("retry_failed", None, False, None),
         ("discard_failed", None, False, None),
     ]
     assert [row["error"] for row in rows[:2]] == ["batch_not_found", "batch_not_found"]
+    assert "We are on it." not in str(rows), "texts are not recorded"
+
+
+async def test_what_an_anonymous_caller_says_is_not_recorded(
+    asgi: Asgi, queue: AssistantMessageQueue
+) -> None:
+    client = asgi()
+    said = await client.post("/api/threads/t/say", json={"text": "Hi!", "author": "Jo"})
+    assert said.status_code == 202
+    taken = await client.post("/api/threads/t/take-over", json={"by": "Jo"})
+    assert taken.status_code == 200
+    rows = (await client.get(f"{OPS}/operations")).json()["operations"]
+    assert [(row["operation"], row["by"]) for row in rows] == [("take_over", None)]
+    queue.hand_back("t")
+    by_id = asgi(authorize=lambda *_: Caller(id="7"))
+    await by_id.post("/api/threads/t/say", json={"text": "Hi!", "kind": "notice"})
+    (said_by_id, _) = (await client.get(f"{OPS}/operations")).json()["operations"]
+    assert (said_by_id["operation"], said_by_id["by"]) == ("say", "7")
     assert (await client.delete("/api/threads/t")).status_code == 204
     left = (await client.get(f"{OPS}/operations")).json()["operations"]
     assert left[0]["operation"] == "forget_thread"
