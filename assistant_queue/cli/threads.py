@@ -47,7 +47,7 @@ def threads(
     """List the threads that are not idle: those that wait, run, or are to be tried again.
 
     Paused threads are listed with --state paused, those that a person answers with --state
-    taken_over; both scan all keys of Redis.
+    taken_over.
 
     \b
     assistant-queue threads

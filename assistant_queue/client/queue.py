@@ -573,13 +573,14 @@ class AssistantMessageQueue(
 
         Args:
             state: `pending`, `active`, `retrying`, `held`; `stuck` (overdue by more than 5 s: no
-                worker is alive, or they are full), `paused`, or `parked` (a batch of it is in the
-                failed list because its outcome is unknown). None for all but paused threads.
-                Filters read all threads that wait; `paused` scans all keys of Redis.
+                worker is alive, or they are full), `paused`, `taken_over`, or `parked` (a batch of
+                it waits for an answer from outside, or is in the failed list because its outcome
+                is unknown). None for all but paused threads. Filters by a state, and `parked`, read
+                all threads that wait.
             limit: Threads to return, 1 to 1000.
             after: The last `thread_id` of the previous page, None for the first page.
-            order: `oldest_due` or `newest_due`. Paused threads come by name, parked ones in the
-                order in which they were parked.
+            order: `oldest_due` or `newest_due`. Of paused threads and those that are taken over
+                the earliest comes first, or last.
 
         Raises:
             InvalidArgument: A word is none of these, or `after` is not in the list any more.

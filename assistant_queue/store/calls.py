@@ -301,6 +301,7 @@ class Namespace:
         self._fixed_keys: dict[str, str] = {
             "due": keys.due,
             "stopping": keys.stopping,
+            "pausing": keys.pausing,
             "failed": keys.failed,
             "deliveries": keys.deliveries,
             "counters": keys.counters,

@@ -126,7 +126,10 @@ class Keys:
 
     @property
     def pausing(self) -> str:
-        """Sorted set: thread id -> ms when it was paused or taken over; a hint, some may be over."""
+        """Sorted set: thread id -> ms when it was paused or taken over; some may be over.
+
+        The empty id -> ms, negative, when the pauses of earlier versions were last added.
+        """
         return f"{self.prefix}:pausing"
 
     @property

@@ -89,6 +89,7 @@ _KINDS = {
     "operations": "list",
     "due": "zset",
     "stopping": "zset",
+    "pausing": "zset",
     "failed": "zset",
     "counters": "hash",
     "scheduled": "zset",

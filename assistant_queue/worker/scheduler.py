@@ -14,6 +14,7 @@ from redis import exceptions
 
 from assistant_queue.errors import ConfigurationError, StoreError
 from assistant_queue.store.calls import Namespace
+from assistant_queue.store.ops import paused_threads
 from assistant_queue.store.ops.metric_history import SAMPLE_MS, keep_sample
 from assistant_queue.store.ops.reply_outbox import rewind_deliveries, wake_deliveries
 from assistant_queue.store.ops.server_info import read_server
@@ -72,6 +73,7 @@ class Scheduler:
     6. wakes workers for replies that no process delivers
     7. reports a Redis that evicts after a failover
     8. keeps a sample of the metrics once a minute, for their history
+    9. completes the list of paused threads once a day, in small steps
     """
 
     def __init__(self, namespace: Namespace, client: Any, outage: Outage | None = None) -> None:
@@ -91,6 +93,8 @@ class Scheduler:
         self._look_at_server_s = time.monotonic() + SERVER_LOOK_S
         self._look_at_deliveries_s = 0.0
         self._sample_at_s = time.monotonic() + SAMPLE_MS / 1000
+        self._walk_at_s = self._sample_at_s
+        self._walk: int | None = None
         self._evicts = False
         self._stop = threading.Event()
         self.quiet = threading.Lock()
@@ -156,6 +160,8 @@ class Scheduler:
                 if seen.is_leader and time.monotonic() >= self._sample_at_s:
                     self._sample_at_s = time.monotonic() + SAMPLE_MS / 1000
                     self._store.run(keep_sample(self._namespace))
+                if seen.is_leader and time.monotonic() >= self._walk_at_s:
+                    self._walk_on()
                 if time.monotonic() >= self._look_at_server_s:
                     self._look_at_server()
                 # The leader listens for earlier due times, followers for the leader's step-down.
@@ -167,6 +173,13 @@ class Scheduler:
             wait_s = _wait_s(seen)
             if wait_s > 0 and not self._is_woken(news, wait_s):
                 expected = seen.next_thread
+
+    def _walk_on(self) -> None:
+        """Take a step of the walk that finds threads which an earlier version paused."""
+        self._walk = self._store.run(paused_threads.walk_on(self._namespace, self._walk))
+        self._walk_at_s = time.monotonic() + (
+            SAMPLE_MS / 1000 if self._walk is None else SWEEP_INTERVAL_S
+        )
 
     def _look_at_server(self) -> None:
         """Report a Redis that evicts: after a failover another server answers than at the start."""

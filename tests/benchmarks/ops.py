@@ -14,6 +14,7 @@ from assistant_queue.core.progress import Progress
 from assistant_queue.models import ErrorInfo
 from assistant_queue.store.calls import Namespace
 from assistant_queue.store.ops import outcomes
+from assistant_queue.store.ops.control import pause_thread
 from assistant_queue.store.ops.failures import list_failed
 from tests.benchmarks.bench import TEXT, Bench
 from tests.benchmarks.depth import Filled
@@ -25,6 +26,7 @@ OVERVIEW_MS = 100.0
 SEARCH_MS = 200.0
 FAILED = 1000
 """Batches in the failed list, at most a hundredth of the threads."""
+PAUSED = 5
 ABSENT = "zebra crossing"
 
 
@@ -39,6 +41,8 @@ def rows(bench: Bench) -> Iterator[Row]:
         filled = Filled(queue.core.store, namespace, threads, per_thread=1)
         for number in range(min(FAILED, threads // 100 + 1)):
             _fail(filled, f"failed {number}")
+        for number in range(PAUSED):
+            queue.core.store.run(pause_thread(namespace, f"waiting {number}"))
         (failed, *_) = queue.core.store.run(list_failed(namespace, 1, None))
         connection.close()  # the service has closed it meanwhile
         views = {
@@ -46,6 +50,9 @@ def rows(bench: Bench) -> Iterator[Row]:
             "history of an hour": ("history?minutes=60", OVERVIEW_MS),
             "first page of threads": ("threads", None),
             "a state without threads, 1,000 read": ("threads?state=active", None),
+            "5 paused ones": ("threads?state=paused", None),
+            "5 paused ones, by `GET /threads`": ("../threads?state=paused", None),
+            "parked ones, by `GET /threads`, 1,000 read": ("../threads?state=parked", None),
             "one thread": (f"threads/{quote('waiting 7')}", None),
             "failed list, with counts": ("failed", None),
             "search, a message id": ("search?q=m7", SEARCH_MS),
@@ -116,7 +123,7 @@ def _redis_s(bench: Bench) -> float:
 
 
 def _get(connection: http.client.HTTPConnection, path: str) -> bytes:
-    connection.request("GET", f"/api/ops/{path}")
+    connection.request("GET", f"/api/ops/{path}".replace("/ops/../", "/"))
     answer = connection.getresponse()
     text = answer.read()
     assert answer.status == 200, text

@@ -997,3 +997,15 @@ def seconds_up(ms: float) -> int:
 
 
 __all__ = ["COUNTERS", "ERROR", "KEEP", "Rig", "replace", "seconds_up", "text"]
+
+
+def noting(operation: Operation[T], words: set[str]) -> Operation[T]:
+    """Note the commands of an operation."""
+    try:
+        step = next(operation)
+        while True:
+            calls = step if isinstance(step, list) else [step]
+            words |= {one.script.name if one.script else one.words[0] for one in calls}
+            step = operation.send((yield step))
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]  # the operation's own

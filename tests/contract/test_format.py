@@ -5,10 +5,11 @@ that wait for their delivery, `format_1_said.json` what was said, `format_1_jour
 journal of a thread, `format_1_notes.json` its notes of the history, `format_1_wishes.json` batches
 that are to be stopped, interrupted or steered, `format_1_taken.json` threads that a person took
 over, `format_1_parked.json` and, packed, `format_1_packed.json` batches with calls that wait for an
-answer, and `format_1_operations.json` what operators did and a history of the metrics, which format
-1 has since. When the format changes, they stay, and new files join them. To write the last one as of
-today: `python -m tests.contract.test_format`; `write_journal`, `write_notes`, `write_said`,
-`write_outbox`, `write_wishes`, `write_takeovers`, `write_parked` and `write` wrote the others.
+answer, `format_1_operations.json` what operators did and a history of the metrics, and
+`format_1_pauses.json` a complete list of paused threads, which format 1 has since. When the format
+changes, they stay, and new files join them. To write the last one as of today: `python -m
+tests.contract.test_format`; `write_journal`, `write_notes`, `write_said`, `write_outbox`,
+`write_wishes`, `write_takeovers`, `write_parked`, `write_operations` and `write` wrote the others.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from assistant_queue.store.ops import (
     metric_history,
     operation_log,
     outcomes,
+    paused_threads,
 )
 from assistant_queue.store.ops.browsing import browse_threads
 from assistant_queue.store.ops.reply_outbox import DeliveryLease
@@ -59,6 +61,7 @@ SAID = sorted(HERE.glob("format_?_said.json"))
 WISHES = sorted(HERE.glob("format_?_wishes.json"))
 TAKEN = sorted(HERE.glob("format_?_taken.json"))
 PARKED = [*sorted(HERE.glob("format_?_parked.json")), *sorted(HERE.glob("format_?_packed.json"))]
+PAUSES = sorted(HERE.glob("format_?_pauses.json"))
 OPERATIONS = sorted(HERE.glob("format_?_operations.json"))
 PREFIX = "format"
 
@@ -379,7 +382,23 @@ def test_what_operators_did_and_the_history_of_an_earlier_version_are_read(
         assert {one.thread_id for one in left} == {None}
 
 
+@pytest.mark.parametrize("path", PAUSES, ids=[path.stem for path in PAUSES])
+def test_a_complete_list_of_paused_threads_of_an_earlier_version_is_read(
+    path: Path, redis_server: RedisServer
+) -> None:
+    with restored(path, redis_server) as (queue, _, _, told):
+        found = {state: queue.list_threads(state) for state in ("paused", "taken_over")}
+        assert {state: [row.thread_id for row in rows] for state, rows in found.items()} == told[
+            "threads"
+        ]
+        assert queue.core.store.run(paused_threads.is_complete(queue.core.namespace))
+        for name in ("b", "d"):
+            queue.resume(name)
+        queue.hand_back("c")
+
+
 def test_the_format_of_today_has_its_files() -> None:
+    assert HERE / f"format_{FORMAT_VERSION}_pauses.json" in PAUSES
     assert HERE / f"format_{FORMAT_VERSION}_operations.json" in OPERATIONS
     assert HERE / f"format_{FORMAT_VERSION}_packed.json" in PARKED
     assert HERE / f"format_{FORMAT_VERSION}_journal.json" in JOURNALS
@@ -698,6 +717,26 @@ def write_operations(url: str) -> None:
     write_file("_operations", told)
 
 
+def write_pauses(url: str) -> None:
+    """Threads that are paused or a person's, one since before the list was kept by the scripts."""
+    with redis.Redis.from_url(url) as client:
+        client.flushall()
+        rig = Rig(client, PREFIX)
+        for thread in ("d", "b"):
+            rig.run(control.pause_thread(rig.namespace, thread))
+            rig.clock.advance(1)
+        client.zrem(rig.keys.pausing, "b")
+        rig.take_over("Jo", "c")
+        rig.clock.advance(1)
+        rig.run(paused_threads.complete(rig.namespace))
+        told = {
+            "now_ms": rig.clock.ms,
+            "threads": {"paused": ["d", "b"], "taken_over": ["c"]},
+            "keys": dump(client),
+        }
+    write_file("_pauses", told)
+
+
 if __name__ == "__main__":
     import tempfile
 
@@ -705,5 +744,5 @@ if __name__ == "__main__":
 
     server = RedisServer(next(iter(SERVERS.values())), Path(tempfile.mkdtemp()))
     server.start()
-    write_operations(server.url)
+    write_pauses(server.url)
     server.stop()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
-from typing import TypeVar
 
 import pytest
 
@@ -26,22 +25,9 @@ from assistant_queue.store.ops.event_log import ALL_THREADS, listen
 from assistant_queue.store.ops.operation_log import MOST, OperationRecord
 from assistant_queue.store.ops.searching import search
 from assistant_queue.store.ops.sweeping import sweep
-from tests.contract.store_rig import ERROR, Rig
+from tests.contract.store_rig import ERROR, Rig, noting
 
-T = TypeVar("T")
 NOW = datetime(2026, 3, 2, 12, 0, 5, tzinfo=UTC)
-
-
-def noting(operation: Operation[T], words: set[str]) -> Operation[T]:
-    """Note the commands of an operation."""
-    try:
-        step = next(operation)
-        while True:
-            calls = step if isinstance(step, list) else [step]
-            words |= {one.script.name if one.script else one.words[0] for one in calls}
-            step = operation.send((yield step))
-    except StopIteration as stop:
-        return stop.value  # type: ignore[no-any-return]  # the operation's own
 
 
 def record(thread: str | None = "thread", **fields: object) -> OperationRecord:
@@ -275,7 +261,7 @@ def test_threads_that_a_person_answers_are_listed_beside_paused_ones(store: Rig)
     store.run(control.resume_thread(store.namespace, "a"))
     assert (listed("taken_over"), listed("paused")) == (["a"], [])
     store.run(takeovers.hand_back(store.namespace, "a"))
-    assert store.ids(store.keys.pausing) == []
+    assert not store.client.exists(store.keys.pausing)
 
 
 def test_pages_of_threads_are_bounded_and_together_complete(

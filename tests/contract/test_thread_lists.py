@@ -7,8 +7,10 @@ import pytest
 from assistant_queue.core.thread_state import ThreadState
 from assistant_queue.errors import InvalidArgument
 from assistant_queue.models import ThreadStatus
-from assistant_queue.store.ops import control, thread_lists
-from tests.contract.store_rig import Rig
+from assistant_queue.store.ops import control, paused_threads, takeovers, thread_lists, thread_pages
+from assistant_queue.worker import scheduler
+from assistant_queue.worker.scheduler import Scheduler
+from tests.contract.store_rig import Rig, noting
 
 
 def listed(
@@ -109,3 +111,153 @@ def test_a_thread_in_which_no_message_wants_a_reply_is_listed_after_all_others(
     assert store.sweep().next_due_in_ms == 60_000
     store.clock.advance(61)
     assert store.sweep().overdue == 1
+
+
+def paused_by_an_earlier_version(store: Rig, *names: str) -> None:
+    for name in names:
+        store.run(control.pause_thread(store.namespace, name))
+    store.client.zrem(store.keys.pausing, *names)
+
+
+def commands(store: Rig, state: str) -> set[str]:
+    words: set[str] = set()
+    listing = thread_lists.list_threads(store.namespace, state, 100, None, "oldest_due")
+    store.run(noting(listing, words))
+    return words
+
+
+def test_paused_threads_are_scanned_for_once_and_then_read_from_their_list(store: Rig) -> None:
+    store.add("waits", delay_s=60)
+    paused_by_an_earlier_version(store, "b", "a")
+    assert "SCAN" in commands(store, "paused")
+    assert names(listed(store, "paused")) == ["a", "b"]
+    for state in ("paused", "taken_over"):
+        assert commands(store, state).isdisjoint({"SCAN", "KEYS"})
+    store.clock.advance(1)
+    store.run(takeovers.take_over(store.namespace, "c", "Jo", instead_of=None, stops=True))
+    store.run(control.pause_thread(store.namespace, "d"))
+    store.add("failed", delay_s=0)
+    store.bury(store.claim("failed"), reason="attempts", pause=True)
+    assert names(listed(store, "paused")) == ["a", "b", "d", "failed"]
+    assert names(listed(store, "taken_over")) == ["c"]
+    for name in ("a", "d"):
+        store.run(control.resume_thread(store.namespace, name))
+    store.run(control.forget(store.namespace, "failed"))
+    assert names(listed(store, "paused")) == ["b"]
+    assert store.client.zrange(store.keys.pausing, 0, -1) == [b"", b"b", b"c"]
+    # The entry of another program, or one that an earlier version left, is not believed.
+    store.client.zadd(store.keys.pausing, {"waits": 1, b"\xff": 2})
+    assert names(listed(store, "paused")) == ["b"]
+    store.client.delete(store.keys.pausing)
+
+
+@pytest.mark.parametrize("order", thread_lists.ORDERS)
+def test_pages_of_paused_threads_show_each_once(
+    store: Rig, order: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(thread_lists, "_CHUNK", 3)
+    expected = [f"thread-{number}" for number in range(8)]
+    for name in expected:
+        store.run(control.pause_thread(store.namespace, name))
+        store.run(
+            takeovers.take_over(store.namespace, f"{name}*", "Jo", instead_of=None, stops=True)
+        )
+        store.clock.advance(1)
+    if order == "newest_due":
+        expected.reverse()
+    for state, end in (("paused", ""), ("taken_over", "*")):
+        found: list[str] = []
+        after = None
+        while page := listed(store, state, 3, after, order):
+            found += names(page)
+            after = found[-1]
+        assert found == [f"{name}{end}" for name in expected]
+    store.client.delete(store.keys.pausing)
+
+
+def test_a_list_of_paused_threads_of_another_type_is_written_anew(store: Rig) -> None:
+    for name in ("a", "b"):
+        store.run(control.pause_thread(store.namespace, name))
+    store.client.delete(store.keys.pausing)
+    store.client.set(store.keys.pausing, "mine")
+    assert names(listed(store, "paused")) == ["a", "b"]
+    (shelved,) = store.client.zrange(store.keys.quarantine, 0, -1)
+    assert store.client.get(shelved) == b"mine"
+    store.client.delete(store.keys.pausing)
+    store.client.set(store.keys.pausing, "mine, too")
+    store.run(control.resume_thread(store.namespace, "a"))
+    assert names(listed(store, "paused")) == ["b"]
+    store.client.delete(store.keys.pausing, *store.client.zrange(store.keys.quarantine, 0, -1))
+    store.client.delete(store.keys.quarantine)
+
+
+def test_the_leader_finds_what_an_earlier_version_paused_once_a_day(
+    store: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paused_threads, "_STEP", 10)
+    paused_by_an_earlier_version(store, *(f"t{number}" for number in range(40)))
+    leader = Scheduler(store.namespace, store.client)
+
+    def walk() -> int:
+        leader._walk_on()
+        steps = 1
+        while leader._walk is not None:
+            leader._walk_on()
+            steps += 1
+        return steps
+
+    assert walk() > 2, "in steps"
+    assert store.client.zcard(store.keys.pausing) == 41
+    paused_by_an_earlier_version(store, "t7")
+    assert walk() == 1
+    assert "t7" not in names(listed(store, "paused"))
+    store.clock.advance(86_400)
+    assert walk() > 2
+    assert "t7" in names(listed(store, "paused"))
+    assert leader._walk_at_s > scheduler.time.monotonic() + 2
+    store.client.delete(store.keys.pausing)
+
+
+def pages(store: Rig, state: str, limit: int, order: str) -> list[list[str]]:
+    found = []
+    after = None
+    while True:
+        page = store.run(thread_pages.read_page(store.namespace, state, limit, after, order))
+        found.append(names(page.threads))
+        after = page.next
+        assert len(found) < 50
+        if after is None:
+            return found
+
+
+@pytest.mark.parametrize("order", thread_lists.ORDERS)
+@pytest.mark.parametrize("limit", [1, 2, 100])
+def test_a_page_of_a_request_reads_a_bounded_number_of_threads(
+    store: Rig, order: str, limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(thread_pages, "BUDGET", 4)
+    monkeypatch.setattr(thread_pages, "_CHUNK", 2)
+    for number in range(4):
+        name = f"parked-{number}"
+        store.add(name, delay_s=0)
+        store.bury(store.claim(name), reason="attempts" if number == 1 else "parked")
+        store.clock.advance(1)
+    for name in ("held-1", "held-2"):
+        store.add(name, delay_s=0)
+        store.postpone(store.claim(name), state=ThreadState.HELD, wait_s=60)
+        store.clock.advance(1)
+    for number in range(9):
+        store.add(f"pending-{number}", delay_s=30 + number)
+    held = ["held-1", "held-2"]
+    parked = ["parked-0", "parked-2", "parked-3"]
+    pending = [f"pending-{number}" for number in range(9)]
+    for state, expected in (("held", held), ("parked", parked), ("pending", pending)):
+        found = pages(store, state, limit, order)
+        assert [one for page in found for one in page] == (
+            expected[::-1] if order == "newest_due" else expected
+        )
+        assert all(len(page) <= min(limit, 4) for page in found)
+    read = thread_pages.read_page(store.namespace, "held", limit, "pending-8", "oldest_due")
+    assert names(store.run(read).threads)[0] == "held-1"
+    with pytest.raises(InvalidArgument, match="begin with the first page"):
+        store.run(thread_pages.read_page(store.namespace, "held", limit, "gone", order))

@@ -1447,6 +1447,13 @@ class StoreMachine(RuleBasedStateMachine):
             self.listed = read
 
     @invariant()
+    def every_thread_that_is_paused_or_a_persons_is_listed(self) -> None:
+        listed = self.rig.client.zrange(self.rig.keys.pausing, 0, -1)
+        assert {one.decode() for one in listed} == {
+            thread for thread, model in self.threads.items() if model.paused or model.person
+        }
+
+    @invariant()
     def every_thread_is_in_its_state_and_has_at_most_one_holder(self) -> None:
         for thread, model in self.threads.items():
             fields = self.rig.thread_hash(thread)
@@ -1698,6 +1705,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     def _look(self) -> None:
         self.every_message_is_in_its_one_place_and_in_order()
+        self.every_thread_that_is_paused_or_a_persons_is_listed()
         self.every_thread_is_in_its_state_and_has_at_most_one_holder()
         self.each_batch_that_ended_left_one_entry_in_order()
         self.counters_are_what_a_scan_would_count()

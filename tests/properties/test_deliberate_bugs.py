@@ -277,6 +277,15 @@ BUGS: dict[str, tuple[str, Callable[[str], str]]] = {
         "resume",
         swap("if due <= now then book_due(t) end", ""),
     ),
+    "a pause is not listed": (
+        "pause",
+        swap("= read_thread()\nlist_pause(t)\n", "= read_thread()\n"),
+    ),
+    "a thread that pauses after a failure is not listed": ("bury", swap("  list_pause(t)\n", "")),
+    "a resumed thread stays listed": (
+        "resume",
+        swap("redis.call('ZREM', key.pausing, arg.thread_id)\n", ""),
+    ),
     "a resumed thread is not looked at": (
         "resume",
         swap(
@@ -1088,6 +1097,21 @@ OF_SENDING: dict[str, tuple[str, Callable[[str], str]]] = {
 }
 
 OF_TAKEOVERS: dict[str, tuple[str, Callable[[str], str]]] = {
+    "a takeover is not listed": (
+        "take_over",
+        swap("= holds_replies(t)\nlist_pause(t)\n", "= holds_replies(t)\n"),
+    ),
+    "a thread that is handed back stays listed": (
+        "hand_back",
+        swap("  redis.call('ZREM', key.pausing, arg.thread_id)\n", ""),
+    ),
+    "a thread that is handed back and stays paused is not listed": (
+        "hand_back",
+        swap(
+            "elseif t.state and t.state",
+            "elseif redis.call('ZREM', key.pausing, arg.thread_id) and t.state",
+        ),
+    ),
     "the model is not kept from the thread": (
         "claim",
         swap("if not t.paused then return false end", "if true then return false end"),

@@ -142,6 +142,64 @@ def test_a_call_without_a_question_is_shown_with_its_arguments_and_denied(desk: 
         assert desk.done == []
 
 
+def test_a_denial_by_a_link_has_a_reason_that_the_model_reads(desk: Desk) -> None:
+    message_id, call = desk.asked("cancel 8")
+    with running(desk.queue) as site, httpx.Client() as web:
+        links = desk.links(call, site.url, by="Eve")
+        assert "<textarea" not in web.get(links.approve).text
+        assert '<textarea name="reason" rows="3" maxlength="2000"></textarea>' in (
+            web.get(links.deny).text
+        )
+        long = "\U0001f600" * 2000
+        reason = f"{long[:-20]}<b>no</b>\r\n& no"
+        denied = web.post(links.deny, data={"reason": f" {reason} ", "other": "field"})
+        assert denied.status_code == 200
+        assert "Reason: \U0001f600" in denied.text
+        assert "&lt;b&gt;no&lt;/b&gt;\n&amp; no</p>" in denied.text
+        reply = str(desk.queue.wait_for_reply(message_id, PATIENCE_S))
+        assert "<b>no</b>\\n& no" in reply
+        later = web.get(links.deny).text
+        assert "Denied by Eve" in later
+        assert "no</b>" not in later, "texts of a call that was submitted are removed"
+
+
+@pytest.mark.parametrize("blank", ["", "reason=", "reason=+%0D%0A+", "other=1"])
+def test_a_denial_by_a_link_needs_no_reason(desk: Desk, blank: str) -> None:
+    message_id, call = desk.asked()
+    with running(desk.queue) as site:
+        headers = {"Content-Type": "application/x-www-form-urlencoded; charset=UTF-8"}
+        link = desk.links(call, site.url).deny
+        denied = httpx.post(link, content=blank, headers=headers)
+        assert (denied.status_code, "Reason" in denied.text) == (200, False)
+        assert "denied" in str(desk.queue.wait_for_reply(message_id, PATIENCE_S))
+
+
+def test_a_reason_that_cannot_be_taken_settles_nothing(desk: Desk) -> None:
+    _, call = desk.asked()
+    with running(desk.queue) as site, httpx.Client() as web:
+        links = desk.links(call, site.url)
+        form = {"Content-Type": "application/x-www-form-urlencoded"}
+        for link, content, headers, said in (
+            (links.deny, f"reason={'x' * 2001}", form, "longer than 2,000 characters"),
+            (links.deny, "reason=%FF", form, "not a form"),
+            (links.deny, "reason=%ED%A0%80", form, "not a form"),
+            (links.deny, b"reason=\xff", form, "not a form"),
+            (links.deny, "&".join(["a=1"] * 11), form, "not a form"),
+            (links.deny, "reason=no", {}, "not a form"),
+            (links.deny, '{"reason": "no"}', {"Content-Type": "application/json"}, "not a form"),
+            (links.approve, "reason=no", form, "An approval has no reason"),
+        ):
+            answer = web.post(link, content=content, headers=headers)
+            assert (answer.status_code, said in answer.text) == (422, True), (content, answer.text)
+            assert answer.headers["content-type"] == "text/html; charset=utf-8"
+            assert "Nothing was done" in answer.text
+        pieces = iter([b"reason=", b"x" * 40_000])
+        assert web.post(links.deny, content=pieces, headers=form).status_code == 413
+        wrong = web.post(f"{site.url}/approval?token=1.x.y", data={"reason": "x" * 2001})
+        assert wrong.status_code == 403
+        assert desk.queue.list_approvals() == [call]
+
+
 def test_links_that_are_wrong_or_over_do_nothing(
     desk: Desk, one_redis: RedisServer, provider: StandInProvider, prefix: str
 ) -> None:
@@ -179,7 +237,7 @@ def test_links_that_are_wrong_or_over_do_nothing(
             422,
             "text/html; charset=utf-8",
         )
-        assert web.post(known, content=b"x" * 2000).status_code == 413
+        assert web.post(known, content=b"x" * 40_000).status_code == 413
         for send in (web.get, web.post):
             assert send(gone.approve).status_code == 410
         flood = next(one for one in (web.get(known) for _ in range(60)) if one.status_code != 200)

@@ -133,6 +133,8 @@ async def test_changes_over_other_routes_are_recorded_with_their_caller(
         ("POST", "threads/t/flush", None, 200),
         ("POST", "threads/t/take-over", {"stop": False}, 200),
         ("POST", "threads/t/hand-back", None, 200),
+        ("POST", "threads/t/say", {"text": "We are on it.", "author": "Jo"}, 202),
+        ("POST", "threads/t/say", {"text": " "}, 422),
         ("POST", "threads/t/approvals/c/approve", None, 404),
         ("POST", "failed/all/retry?reason=attempts&thread_id=t", None, 200),
         ("DELETE", "failed", None, 200),
@@ -157,12 +159,31 @@ async def test_changes_over_other_routes_are_recorded_with_their_caller(
         ("flush", "t", True, None),
         ("take_over", "t", True, None),
         ("hand_back", "t", True, None),
+        ("say", "t", True, None),
         ("retry_failed", "t", False, 0),
         ("discard_failed", None, False, 0),
         ("retry_failed", None, False, None),
         ("discard_failed", None, False, None),
     ]
     assert [row["error"] for row in rows[:2]] == ["batch_not_found", "batch_not_found"]
+    assert "We are on it." not in str(rows), "texts are not recorded"
+
+
+async def test_what_an_anonymous_caller_says_is_not_recorded(
+    asgi: Asgi, queue: AssistantMessageQueue
+) -> None:
+    client = asgi()
+    said = await client.post("/api/threads/t/say", json={"text": "Hi!", "author": "Jo"})
+    assert said.status_code == 202
+    taken = await client.post("/api/threads/t/take-over", json={"by": "Jo"})
+    assert taken.status_code == 200
+    rows = (await client.get(f"{OPS}/operations")).json()["operations"]
+    assert [(row["operation"], row["by"]) for row in rows] == [("take_over", None)]
+    queue.hand_back("t")
+    by_id = asgi(authorize=lambda *_: Caller(id="7"))
+    await by_id.post("/api/threads/t/say", json={"text": "Hi!", "kind": "notice"})
+    (said_by_id, _) = (await client.get(f"{OPS}/operations")).json()["operations"]
+    assert (said_by_id["operation"], said_by_id["by"]) == ("say", "7")
     assert (await client.delete("/api/threads/t")).status_code == 204
     left = (await client.get(f"{OPS}/operations")).json()["operations"]
     assert left[0]["operation"] == "forget_thread"
@@ -222,6 +243,52 @@ async def test_foreign_contents_of_the_pages_keys_stop_neither_the_page_nor_a_wo
     await look()
     reply = await asyncio.to_thread(queue.ask, "t", "Hello!", timeout=PATIENCE_S)
     assert reply == "You said: Hello!"
+
+
+@pytest.mark.parametrize("order", ["oldest_due", "newest_due"])
+async def test_a_list_of_threads_looks_for_no_keys_and_reads_a_bounded_number(
+    asgi: Asgi, queue: AssistantMessageQueue, monkeypatch: pytest.MonkeyPatch, order: str
+) -> None:
+    monkeypatch.setattr("assistant_queue.store.ops.thread_pages.BUDGET", 4)
+    monkeypatch.setattr("assistant_queue.store.ops.thread_pages._CHUNK", 2)
+    for number in range(11):
+        queue.add_message_to_thread(f"t{number:02}", "Hello!", message_delay=600 + number)
+    queue.pause("t01")
+    queue.take_over("t03", "Jo")
+    queue.list_threads("paused")  # from now on the list is complete
+    client = asgi()
+
+    async def all_of(state: str) -> list[list[str]]:
+        pages = []
+        after: dict[str, str] = {}
+        while True:
+            words = {"state": state, "limit": "3", "order": order, **after}
+            got = (await client.get("/api/threads", params=words)).json()
+            pages.append([row["thread_id"] for row in got["threads"]])
+            if got["next"] is None:
+                return pages
+            after = {"after": got["next"]}
+
+    redis = queue.core.store.client
+    with redis.monitor() as monitor:
+        pages = {
+            state: await all_of(state)
+            for state in ("paused", "taken_over", "parked", "active", "pending")
+        }
+        redis.echo("the end")
+        commands = []
+        for one in monitor.listen():
+            commands.append(one["command"].split()[0].upper())
+            if commands[-1] == "ECHO":
+                break
+    assert not {"SCAN", "KEYS"} & set(commands)
+    assert (pages["paused"], pages["taken_over"]) == ([["t01"]], [["t03"]])
+    assert pages["parked"] == pages["active"] == [[], [], []]
+    waiting = [f"t{number:02}" for number in range(11) if number not in {1, 3}]
+    found = [one for page in pages["pending"] for one in page]
+    assert found == (waiting if order == "oldest_due" else waiting[::-1])
+    gone = await client.get("/api/threads?state=pending&after=gone")
+    assert (gone.status_code, gone.json()["code"]) == (422, "invalid_argument")
 
 
 async def test_no_view_looks_for_keys_or_reads_what_is_unbounded(

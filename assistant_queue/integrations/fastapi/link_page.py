@@ -12,7 +12,10 @@ from typing import Any
 from fastapi import Response
 
 from assistant_queue.approvals import Approval
+from assistant_queue.client.approval_calls import MAX_REASON
 
+REASON = "reason"
+"""Name of the field for the reason of a denial."""
 _STYLE = """
 :root { color-scheme: light dark; --paper: #f6f5f2; --card: #fff; --ink: #1f2328; --soft: #57606a;
   --line: #d8d6d0; --yes: #1a6b3c; --no: #a4262c; --on: #fff; }
@@ -32,11 +35,15 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: .25rem 1rem; ma
 dt { color: var(--soft); }
 dd { margin: 0; overflow-wrap: anywhere; white-space: pre-wrap; }
 form { margin: 1.25rem 0; }
+label { display: block; margin-bottom: 1rem; }
+textarea { display: block; width: 100%; margin-top: .25rem; padding: .5rem .75rem; font: inherit;
+  color: var(--ink); background: var(--paper); border: 1px solid var(--soft);
+  border-radius: .5rem; resize: vertical; }
 .soft { color: var(--soft); font-size: .9rem; }
 button { min-height: 2.75rem; padding: .5rem 1.5rem; border: 0; border-radius: .5rem; font: inherit;
   font-weight: 600; color: var(--on); background: var(--yes); cursor: pointer; }
 button.deny { background: var(--no); }
-button:focus-visible { outline: 3px solid var(--ink); outline-offset: 2px; }
+button:focus-visible, textarea:focus-visible { outline: 3px solid var(--ink); outline-offset: 2px; }
 @media (forced-colors: active) { button { border: 1px solid; } }
 """
 _HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
@@ -63,10 +70,19 @@ _SETTLED = {
 
 
 def asking_page(asked: Approval, verdict: str, by: str | None, until_ms: int) -> Response:
-    """Return the page with the question and the button; nothing is done before it is pressed."""
+    """Return the page with the question and the button; nothing is done before it is pressed.
+
+    That of a denial has a field for the reason.
+    """
+    field = ""
+    if verdict == "deny":
+        field = (
+            "<label>Reason, which the assistant reads (optional)"
+            f'<textarea name="{REASON}" rows="3" maxlength="{MAX_REASON}"></textarea></label>'
+        )
     # No address in the form: it goes to that of the page, whatever proxies are before it.
     form = (
-        f'<form method="post"><button class="{escape(verdict)}">{verdict.capitalize()}</button>'
+        f'<form method="post">{field}<button class="{escape(verdict)}">{verdict.capitalize()}</button>'
         "</form>"
     )
     to_whom = f"As {escape(by)}. " if by else ""
@@ -84,15 +100,18 @@ def settled_page(
     by: str | None,
     settled_ms: int,
     *,
+    reason: str | None = None,
     status: int = 200,
 ) -> Response:
-    """Return the page that says how a call was settled."""
+    """Return the page that says how a call was settled; with the reason, of a person's own denial."""
     word = _SETTLED.get(verdict or "", "Settled")
     by_whom = f" by {escape(by)}" if by else ""
     when = f" on {_time(settled_ms)}" if settled_ms else ""
     parts = [f"<h1>{word}{by_whom}</h1>"]
     if asked is not None:
         parts.append(f"<p>{escape(words_of(asked))}</p>")
+    if reason is not None:
+        parts.append(f"<p>Reason: {escape(reason)}</p>")
     if when:
         parts.append(f'<p class="soft">{word}{when}. There is nothing more to do.</p>')
     return _page(word, *parts, status=status)

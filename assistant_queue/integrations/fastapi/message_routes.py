@@ -15,6 +15,7 @@ from assistant_queue.errors import AssistantQueueError, MessageNotFound
 from assistant_queue.integrations.fastapi.access import Action, Caller, ask
 from assistant_queue.integrations.fastapi.guarded_routes import address_of, caller_of, operation
 from assistant_queue.integrations.fastapi.problems import ProblemRefusal
+from assistant_queue.integrations.fastapi.recorded_calls import recorded_if_named
 from assistant_queue.integrations.fastapi.schemas import (
     Accepted,
     Cancelled,
@@ -71,9 +72,11 @@ def add_routes(router: APIRouter, service: Service) -> None:
         It is delivered through the outbox, in order with the replies. A reply is written to the
         provider's conversation, too, between two runs.
         """
-        receipt = await queue.say(
-            thread_id, body.text, author=_name_of(caller_of(request), body.author), kind=body.kind
-        )
+        caller = caller_of(request)
+        async with recorded_if_named(queue, caller, "say", thread_id):
+            receipt = await queue.say(
+                thread_id, body.text, author=_name_of(caller, body.author), kind=body.kind
+            )
         return Accepted(
             message_id=receipt.message_id,
             thread_id=receipt.thread_id,

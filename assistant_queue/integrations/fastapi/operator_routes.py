@@ -35,6 +35,7 @@ from assistant_queue.models import (
 from assistant_queue.store.ops.explaining import explain
 from assistant_queue.store.ops.failures import read_failed
 from assistant_queue.store.ops.health import read_readiness
+from assistant_queue.store.ops.thread_pages import read_page
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
 AfterThread = Annotated[
@@ -73,10 +74,13 @@ def add_routes(router: APIRouter, service: Service) -> None:
     ) -> ThreadsPage:
         """Threads that are not idle, by the time when each is next checked; or those in one state.
 
-        `stuck`: overdue by more than 5 s. `parked`: with a failed batch of unknown outcome.
+        `stuck`: overdue by more than 5 s. `parked`: with a batch that waits for an answer from
+        outside, or a failed batch of unknown outcome. A page reads at most 1,000 threads, however
+        few match: it may be short, or empty, with a `next`.
         """
-        found = await queue.list_threads(state, limit, after, order)
-        return ThreadsPage(threads=found, next=found[-1].thread_id if len(found) == limit else None)
+        core = queue.core
+        page = await core.store.run(read_page(core.namespace, state, limit, after, order))
+        return ThreadsPage(threads=page.threads, next=page.next)
 
     @router.post("/pause", status_code=204, **operation(Action.PAUSE, name="pause"))
     async def pause(request: Request) -> None:

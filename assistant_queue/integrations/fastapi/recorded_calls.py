@@ -44,6 +44,22 @@ async def recorded_call(
             _note(outcome.record)
 
 
+@asynccontextmanager
+async def recorded_if_named(
+    queue: AsyncAssistantMessageQueue, caller: Caller, operation: str, thread_id: str
+) -> AsyncIterator[None]:
+    """Record and log what operators and programs do alike, unless the caller is anonymous.
+
+    Raises:
+        StoreUnavailable: As of `recorded_call`.
+    """
+    if operator_name(caller) is None:
+        yield
+        return
+    async with recorded_call(queue, caller, operation, thread_id):
+        yield
+
+
 def _note(record: OperationRecord) -> None:
     _log.info(
         "operation %s by %r on %s: %s",

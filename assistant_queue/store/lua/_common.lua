@@ -56,7 +56,8 @@
 --   metrics       hash    what was counted, ever (core/measures.py)
 --   history       stream  samples of the metrics, one a minute (core/metric_samples.py)
 --   operations    list    what operators did (store/ops/operation_log.py)
---   pausing       zset    thread id -> ms when it was paused or taken over; a hint for lists
+--   pausing       zset    thread id -> ms when it was paused or taken over; some may be over;
+--                         '' -> ms, negative, since when it has those of earlier versions, too
 --   paused        string  present while the whole queue is paused; ms since when, opaque here
 --   events        stream  events of the thread: at (ms), type, data (JSON); exists only while the
 --                         thread has subscribers

@@ -2,10 +2,19 @@
 -- which keeps workers of every version from it: 2, or 1 if the thread is paused besides, and stays
 -- so when it is handed back. What the person says is written to the conversation and delivered all
 -- the same.
--- Needs key.thread.
+-- Needs key.thread, and key.pausing where a pause is listed.
 
 -- An older version resumes the thread without removing the name; then it means nothing.
 local function is_taken_over(t) return t.paused ~= nil and t.taken_by ~= nil end
+
+-- Before the field is set: the list has since when the thread is paused or a person's.
+local function list_pause(t)
+  if t.paused then
+    redis.call('ZADD', key.pausing, 'NX', ms(now), arg.thread_id)
+  else
+    redis.call('ZADD', key.pausing, ms(now), arg.thread_id)
+  end
+end
 
 -- The replies of a paused thread wait; those of a person do not.
 local function holds_replies(t) return t.paused ~= nil and not is_taken_over(t) end

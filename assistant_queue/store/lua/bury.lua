@@ -1,7 +1,7 @@
 -- Event `bury`: the batch moves to the failed list, where an operator can inspect, retry or discard
 -- it; the thread continues, or pauses. A fallback joins the outbox.
--- KEYS: thread frozen conversation record dead failed due stopping counters scheduled queue queues
---       job guard events feed outbox delivering deliveries paused journal metrics audit auditing
+-- KEYS: thread frozen conversation record dead failed due stopping pausing counters scheduled
+--       queue queues job guard events feed outbox delivering deliveries paused journal metrics audit auditing
 --       *messages
 -- ARGV: now thread_id token seen failure pause done open keep_anchor recheck_ms tick function origin
 --       stamp job_id guard_id events reply delivery_token lease_ms guard_ms journal
@@ -45,6 +45,7 @@ if is_watched() then
     cjson.encode({batch_id = t.batch, failure = arg.failure}))
 end
 if arg.pause == '1' then
+  list_pause(t)
   t.paused = '1'
   redis.call('HSET', key.thread, 'paused', '1')
 end

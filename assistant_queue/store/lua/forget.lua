@@ -1,7 +1,7 @@
 -- Event `forget`: delete every key of a thread, including its waiting messages; its failed batches
 -- are subtracted from the counters.
--- KEYS: thread pending frozen conversation pace due stopping counters failed events feed over
---       outbox delivering deliveries journal audit auditing approvals runs *others
+-- KEYS: thread pending frozen conversation pace due stopping pausing counters failed events feed
+--       over outbox delivering deliveries journal audit auditing approvals runs *others
 -- ARGV: now thread_id seen batch_ids call_ids over_ms events
 -- Returns {'forgotten'}
 --         {'busy'}: a worker holds the thread, or delivers a reply; nothing has changed
@@ -77,6 +77,7 @@ for _, call_id in ipairs(cjson.decode(arg.call_ids)) do
 end
 redis.call('ZREM', key.due, arg.thread_id)
 redis.call('ZREM', key.stopping, arg.thread_id)
+redis.call('ZREM', key.pausing, arg.thread_id)
 redis.call('ZREM', key.deliveries, arg.thread_id)
 book('replies', nil, redis.call('LLEN', key.outbox))
 redis.call('DEL', key.thread, key.pending, key.frozen, key.conversation, key.pace, key.events,

@@ -1,6 +1,7 @@
 -- Event `hand_back`: the model answers the thread again. What came after the person's last words is
 -- answered first, at once if its window is over.
--- KEYS: thread due counters metrics over scheduled queue queues job outbox deliveries events feed
+-- KEYS: thread due pausing counters metrics over scheduled queue queues job outbox deliveries
+--       events feed
 -- ARGV: now thread_id over_ms recheck_ms guard_ms back_ms tick function origin stamp job_id events
 --       counts
 -- Returns {'handed_back'} or {'none'}: no person answers it, nothing has changed
@@ -19,6 +20,7 @@ redis.call('HDEL', key.thread, 'taken_by', 'taken_at')
 t.taken_by = nil
 if t.paused == '2' then
   redis.call('HDEL', key.thread, 'paused')
+  redis.call('ZREM', key.pausing, arg.thread_id)
   t.paused = nil
   check_again(t)
 elseif t.state and t.state ~= 'active' and wish_of(t) ~= 'stop' then

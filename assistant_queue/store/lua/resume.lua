@@ -1,5 +1,5 @@
 -- Event `resume`: the thread is checked again, at its due time or at once if that has passed.
--- KEYS: thread due counters over scheduled queue queues job outbox deliveries
+-- KEYS: thread due pausing counters over scheduled queue queues job outbox deliveries
 -- ARGV: now thread_id over_ms recheck_ms guard_ms back_ms tick function origin stamp job_id
 -- Returns {'resumed'} or {'idle'}: it was not paused, nothing has changed
 -- over: of this very call. A second one changes nothing: the thread may have been paused since.
@@ -13,5 +13,6 @@ if is_taken_over(t) and t.paused ~= '2' then
 end
 if not t.paused or is_taken_over(t) then return {'idle'} end
 redis.call('HDEL', key.thread, 'paused')
+redis.call('ZREM', key.pausing, arg.thread_id)
 check_again(t)
 return {'resumed'}

@@ -1,5 +1,5 @@
 -- Event `take_over`: a person answers the thread instead of the model, until it is handed back.
--- KEYS: thread frozen over due stopping counters metrics scheduled queue queues job outbox
+-- KEYS: thread frozen over due stopping pausing counters metrics scheduled queue queues job outbox
 --       deliveries events feed
 -- ARGV: now thread_id by instead_of stops over_ms wishes recheck_ms guard_ms back_ms tick function
 --       origin stamp job_id events counts
@@ -27,6 +27,7 @@ if person ~= '' and person ~= arg.instead_of then
 end
 count_step()
 local was_paused = holds_replies(t)
+list_pause(t)
 t.taken_by, t.taken_at, t.paused = arg.by, ms(now), t.paused or '2'
 redis.call('HSET', key.thread, 'taken_by', t.taken_by, 'taken_at', t.taken_at, 'paused', t.paused)
 if arg.stops == '1' and is_stoppable(t) then

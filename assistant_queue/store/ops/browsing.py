@@ -19,7 +19,7 @@ from assistant_queue.store.ops.failures import failed_rows
 from assistant_queue.store.ops.message_records import state_of
 from assistant_queue.store.ops.sweeping import scored
 from assistant_queue.store.ops.text_reading import Wanted, read_every
-from assistant_queue.store.ops.thread_lists import STUCK_MS, read_threads
+from assistant_queue.store.ops.thread_lists import STUCK_MS, has_mark, read_threads
 from assistant_queue.store.quarantine import CORRUPT, without
 from assistant_queue.values import valueclass
 
@@ -58,11 +58,13 @@ def browse_threads(
     thread may be on two pages, or on none.
     """
     is_marked = state in {"paused", "taken_over"}
-    key = namespace.keys.pausing if is_marked else namespace.keys.due
     start = after
     found: list[ThreadStatus] = []
     now_ms = namespace.time_ms((yield plain("TIME")))
-    (total,) = yield from each([plain("ZCARD", key)])
+    if is_marked:
+        total = yield from paused_threads.count(namespace)
+    else:
+        (total,) = yield from each([plain("ZCARD", namespace.keys.due)])
     is_over = False
     while len(found) < limit and start - after < BUDGET and not is_over:
         size = min(limit - len(found), _CHUNK) if state is None else _CHUNK
@@ -71,7 +73,7 @@ def browse_threads(
             is_over = len(ids) < size
         else:
             (reply,) = yield from each(
-                [plain("ZRANGE", key, start, start + size - 1, "WITHSCORES")]
+                [plain("ZRANGE", namespace.keys.due, start, start + size - 1, "WITHSCORES")]
             )
             pairs = list(scored(reply or []))
             ids = [
@@ -109,10 +111,8 @@ def _in_state(namespace: Namespace, ids: list[str], state: str | None) -> Operat
 
 
 def _matches(row: ThreadStatus, state: str | None) -> bool:
-    if state == "paused":
-        return row.paused
-    if state == "taken_over":
-        return row.taken_over_by is not None
+    if state in {"paused", "taken_over"}:
+        return has_mark(row, state)
     if state in {None, "stuck"}:
         return row.state != "idle" or row.paused
     return row.state == state

@@ -14,7 +14,7 @@ from assistant_queue.models import Message
 from assistant_queue.store.calls import Namespace, Operation, plain, reading, text
 from assistant_queue.store.keys import FORMAT_VERSION
 from assistant_queue.store.message_codec import digest, pack, unpack_readable
-from assistant_queue.store.ops import operation_log, paused_threads
+from assistant_queue.store.ops import operation_log
 from assistant_queue.store.ops.record_scans import entries_in, keys_with
 from assistant_queue.store.ops.sweeping import NOT_BACK, sweep
 
@@ -133,13 +133,11 @@ def pause_thread(namespace: Namespace, thread_id: str) -> Operation[None]:
     A batch that a worker holds runs to its end.
     """
     yield namespace.call("pause", thread_id, keys=_once(namespace))
-    yield from paused_threads.note(namespace, thread_id)
 
 
 def resume_thread(namespace: Namespace, thread_id: str) -> Operation[None]:
     """Claim a paused thread again."""
     yield namespace.call("resume", thread_id, keys=_once(namespace), constants=NOT_BACK)
-    yield from paused_threads.drop(namespace, thread_id)
 
 
 def flush(namespace: Namespace, thread_id: str) -> Operation[bool]:
@@ -217,7 +215,6 @@ def forget(namespace: Namespace, thread_id: str) -> Operation[None]:
         )
         word = text(reply[0])
         if word == "forgotten":
-            yield from paused_threads.drop(namespace, thread_id)
             yield from operation_log.erase(namespace, thread_id)
             return
         if word == "busy":

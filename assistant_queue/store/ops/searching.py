@@ -30,6 +30,7 @@ from assistant_queue.store.calls import (
 )
 from assistant_queue.store.keys import Keys
 from assistant_queue.store.message_codec import unpack_labels, unpack_readable
+from assistant_queue.store.ops import paused_threads
 from assistant_queue.store.ops.event_log import ALL_THREADS, parse
 from assistant_queue.store.ops.failures import failed_row
 from assistant_queue.store.ops.packed_fields import PROGRESS, joined
@@ -172,7 +173,7 @@ def search(namespace: Namespace, needle: str, most: int) -> Operation[Searched]:
         [
             *_of_key(keys, needle),
             plain("ZRANGE", keys.due, 0, NAMES - 1),
-            plain("ZRANGE", keys.pausing, 0, NAMES - 1),
+            paused_threads.slice_of(namespace, 0, NAMES),
             plain("ZRANGE", keys.failed, 0, FAILED - 1, "REV"),
         ]
     )

@@ -9,7 +9,6 @@ from assistant_queue.core import measures
 from assistant_queue.core.progress import moment
 from assistant_queue.errors import ThreadTakenOver
 from assistant_queue.store.calls import Namespace, Operation, text, texts, whole_number
-from assistant_queue.store.ops import paused_threads
 from assistant_queue.store.ops.sweeping import NOT_BACK
 
 TAKEOVER = ("paused", "taken_by", "taken_at")
@@ -57,8 +56,6 @@ def take_over(
             by=person,
             since=since,
         )
-    if word == "taken":
-        yield from paused_threads.note(namespace, thread_id)
     return word == "taken"
 
 
@@ -71,7 +68,4 @@ def hand_back(namespace: Namespace, thread_id: str) -> Operation[bool]:
         constants=NOT_BACK,
         counts=namespace.counted(lambda: measures.answered_by_person("handed_back")),
     )
-    handed_back = text(reply[0]) == "handed_back"
-    if handed_back:
-        yield from paused_threads.drop(namespace, thread_id)
-    return handed_back
+    return text(reply[0]) == "handed_back"

@@ -8,12 +8,11 @@ from typing import get_args
 from assistant_queue.errors import InvalidArgument, NotPermitted, StoreError
 from assistant_queue.models import ThreadFilter, ThreadOrder, ThreadStatus
 from assistant_queue.store.calls import Namespace, Operation, each, plain, text, texts
+from assistant_queue.store.ops import paused_threads
 from assistant_queue.store.ops.failures import list_all_failed
 from assistant_queue.store.ops.message_records import state_of
 from assistant_queue.store.ops.statuses import thread_calls, thread_status_of
 from assistant_queue.store.ops.sweeping import scored
-from assistant_queue.store.ops.takeovers import TAKEOVER, takeover_of
-from assistant_queue.store.quarantine import literal
 
 STATES: tuple[str, ...] = get_args(ThreadFilter)
 ORDERS: tuple[str, ...] = get_args(ThreadOrder)
@@ -30,22 +29,23 @@ def list_threads(
 ) -> Operation[list[ThreadStatus]]:
     """Return threads that are not idle, in the order of the time at which they are checked.
 
-    Threads that are paused, or taken over, are not in that order: all keys of threads are scanned
-    for them, and they come by name. Parked ones are those with a batch that waits for an answer
-    from outside, or for its run, in that order, and then those with a batch in the failed list that
-    was parked.
+    Threads that are paused, or taken over, are not in that order: those of the longest pause come
+    first. Parked ones are those with a batch that waits for an answer from outside, or for its run,
+    in that order, and then those with a batch in the failed list that was parked.
 
     Raises:
         InvalidArgument: `after` is not in the list any more.
     """
-    if state in {"paused", "taken_over", "parked"}:
-        is_parked = state == "parked"
-        found = yield from (_parked(namespace) if is_parked else _marked(namespace, state))
-        if order == "newest_due":
+    is_reversed = order == "newest_due"
+    if state in {"paused", "taken_over"}:
+        return (yield from _marked(namespace, state, limit, after, is_reversed=is_reversed))
+    if state == "parked":
+        found = yield from _parked(namespace)
+        if is_reversed:
             found.reverse()
         start = _after(found, after) if after is not None else 0
         return (yield from read_threads(namespace, found[start : start + limit]))
-    return (yield from _by_due(namespace, state, limit, after, is_reversed=order == "newest_due"))
+    return (yield from _by_due(namespace, state, limit, after, is_reversed=is_reversed))
 
 
 def _by_due(
@@ -54,10 +54,7 @@ def _by_due(
     due = namespace.keys.due
     start = 0
     if after is not None:
-        rank, count = yield [plain("ZRANK", due, after), plain("ZCARD", due)]
-        if rank is None:
-            raise _gone(after)
-        start = (int(count) - int(rank)) if is_reversed else int(rank) + 1
+        start = yield from place_in_due(namespace, after, is_reversed=is_reversed)
     now_ms = namespace.clock.store_now_ms()
     if now_ms is None:
         seconds, micros = yield plain("TIME")
@@ -73,13 +70,28 @@ def _by_due(
         )
         pairs = list(scored(reply))
         ids = [name for name, due_ms in pairs if state != "stuck" or due_ms <= stuck_ms]
+        if not every:
+            ids = yield from in_state(namespace, ids, state)
         found = yield from read_threads(namespace, ids)
         rows += [row for row in found if row.state != "idle" if every or row.state == state]
         start += size
         # In this order all threads after one that is not stuck are not stuck either.
-        if len(pairs) < size or (not is_reversed and len(ids) < len(pairs)):
+        if len(pairs) < size or (not is_reversed and every and len(ids) < len(pairs)):
             break
     return rows[:limit]
+
+
+def place_in_due(namespace: Namespace, after: str, *, is_reversed: bool) -> Operation[int]:
+    """Return the place after that of a thread.
+
+    Raises:
+        InvalidArgument: It is not in the list any more.
+    """
+    due = namespace.keys.due
+    rank, count = yield [plain("ZRANK", due, after), plain("ZCARD", due)]
+    if rank is None:
+        raise _gone(after)
+    return (int(count) - int(rank)) if is_reversed else int(rank) + 1
 
 
 def read_threads(namespace: Namespace, ids: list[str]) -> Operation[list[ThreadStatus]]:
@@ -102,21 +114,55 @@ def read_threads(namespace: Namespace, ids: list[str]) -> Operation[list[ThreadS
     return rows
 
 
-def _marked(namespace: Namespace, state: str | None) -> Operation[list[str]]:
-    """Return the threads that are paused by themselves, or those that are taken over."""
-    prefix = namespace.keys.thread("")
-    found: set[str] = set()
-    cursor = 0
-    while True:
-        cursor, names = yield plain("SCAN", cursor, "MATCH", literal(prefix) + "*", "COUNT", _CHUNK)
-        marks = yield from each([plain("HMGET", name, *TAKEOVER) for name in names])
-        for name, mark in zip(names, marks, strict=True):
-            is_paused, person, _ = takeover_of(texts(mark or [""] * len(TAKEOVER)))
-            if person if state == "taken_over" else is_paused:
-                found.add(text(name)[len(prefix) :])
-        cursor = int(cursor)
-        if cursor == 0:
-            return sorted(found)
+def in_state(namespace: Namespace, ids: list[str], state: str | None) -> Operation[list[str]]:
+    """Return the threads in a state: of few threads more than that is read."""
+    marks = yield from each(
+        [
+            plain("HMGET", namespace.keys.thread(one), "state", "until", "parked", "last")
+            for one in ids
+        ]
+    )
+    return [
+        one
+        for one, mark in zip(ids, marks, strict=True)
+        if mark is not None and state_of(*texts(mark)) == state
+    ]
+
+
+def has_mark(row: ThreadStatus, state: str | None) -> bool:
+    """Return whether a thread is paused by itself, or taken over."""
+    return row.taken_over_by is not None if state == "taken_over" else row.paused
+
+
+def _marked(
+    namespace: Namespace, state: str | None, limit: int, after: str | None, *, is_reversed: bool
+) -> Operation[list[ThreadStatus]]:
+    """Read from the list of such threads; without it, from all threads, by name."""
+    scanned: list[str] | None = None
+    if not (yield from paused_threads.is_complete(namespace)):
+        scanned = yield from paused_threads.complete(namespace)
+        if scanned is not None and is_reversed:
+            scanned.reverse()
+    start = 0
+    if after is not None and scanned is not None:
+        start = _after(scanned, after)
+    elif after is not None:
+        place = yield from paused_threads.place_of(namespace, after)
+        if place is None:
+            raise _gone(after)
+        count = yield from paused_threads.count(namespace)
+        start = count - place if is_reversed else place + 1
+    rows: list[ThreadStatus] = []
+    while len(rows) < limit:
+        if scanned is not None:
+            ids = scanned[start : start + _CHUNK]
+        else:
+            ids = yield from paused_threads.read(namespace, start, _CHUNK, is_reversed=is_reversed)
+        rows += [row for row in (yield from read_threads(namespace, ids)) if has_mark(row, state)]
+        start += _CHUNK
+        if len(ids) < _CHUNK:
+            break
+    return rows[:limit]
 
 
 def _parked(namespace: Namespace) -> Operation[list[str]]:
@@ -124,18 +170,7 @@ def _parked(namespace: Namespace) -> Operation[list[str]]:
     ids = [text(name) for name in due]
     found: list[str] = []
     for start in range(0, len(ids), _CHUNK):
-        chunk = ids[start : start + _CHUNK]
-        marks = yield from each(
-            [
-                plain("HMGET", namespace.keys.thread(one), "state", "until", "parked", "last")
-                for one in chunk
-            ]
-        )
-        found += [
-            one
-            for one, mark in zip(chunk, marks, strict=True)
-            if mark is not None and state_of(*texts(mark)) == "parked"
-        ]
+        found += yield from in_state(namespace, ids[start : start + _CHUNK], "parked")
     rows = yield from list_all_failed(namespace)
     return list(dict.fromkeys([*found, *(row.thread_id for row in rows if row.reason == "parked")]))
 
