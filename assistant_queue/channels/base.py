@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from assistant_queue.approvals import Approval
 from assistant_queue.models import RunResult
 
 
@@ -226,11 +227,15 @@ class SettledQuestion:
         verdict: `approved`, `denied`, `answered`, `expired` or `withdrawn`; None if this worker
             does not know.
         by: The name that was given with that; None for none.
+        part_ids: The ids that `Channel.ask` returned; more than one if it was asked again.
+        approval: The call; None if its texts were removed meanwhile.
     """
 
     call_id: str
     verdict: str | None = None
     by: str | None = None
+    part_ids: tuple[str, ...] = ()
+    approval: Approval | None = None
 
 
 @dataclass(frozen=True, slots=True)

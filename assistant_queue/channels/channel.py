@@ -228,13 +228,23 @@ class Channel(ABC):
         """Return the texts of the parts of a result; none if the model said nothing."""
         return self.split(result.reply or "")
 
-    async def ask(self, approval: Approval) -> None:
-        """Ask whether a tool call may be made, in the worker that parked its batch."""
-        _ = approval
+    async def ask(self, approval: Approval) -> PartOutcome | None:
+        """Ask whether a tool call may be made, once; called again after anything but `PartSent`.
 
-    async def settled(self, question: SettledQuestion) -> None:
-        """Show how a call was settled, in the worker that continues its batch."""
+        Returns:
+            `PartSent` with the id by which `settled` finds the question, or why it was not sent.
+            None stands for a `PartSent` without an id.
+        """
+        _ = approval
+        return None
+
+    async def settled(self, question: SettledQuestion) -> PartOutcome | None:
+        """Show how a call was settled that the channel has asked about, in any worker.
+
+        Called again, as `ask` is, until it returns `PartSent` or None.
+        """
         _ = question
+        return None
 
     def wants_reply(self, message: IncomingMessage) -> bool | None:
         """Return whether a message is answered, by `reply_when`; None if it is not queued."""

@@ -29,8 +29,9 @@ from assistant_queue.channels.base import (
 )
 from assistant_queue.channels.channel import Channel, ReplyWhen, Transcribe, json_object
 from assistant_queue.channels.telegram_api import BotRefusal, MethodDone, TelegramApi
-from assistant_queue.channels.telegram_buttons import ApprovalButtons, read_press
+from assistant_queue.channels.telegram_buttons import ApprovalButtons
 from assistant_queue.channels.telegram_polling import poll, wait_for_bot
+from assistant_queue.channels.telegram_presses import read_press
 from assistant_queue.channels.telegram_text import render, unformatted, units
 from assistant_queue.channels.telegram_updates import ALLOWED_UPDATES, BotIdentity, read_update
 from assistant_queue.errors import ConfigurationError, InvalidArgument, NotAuthenticated
@@ -335,13 +336,13 @@ class Telegram(Channel):
             return PartSent(None)
         return answer.outcome() if isinstance(answer, BotRefusal) else answer
 
-    async def ask(self, approval: Approval) -> None:
+    async def ask(self, approval: Approval) -> PartOutcome | None:
         """Send a question with buttons to approve and deny."""
-        await self._buttons.ask(approval)
+        return await self._buttons.ask(approval)
 
-    async def settled(self, question: SettledQuestion) -> None:
+    async def settled(self, question: SettledQuestion) -> PartOutcome | None:
         """Show the verdict in place of the buttons."""
-        await self._buttons.settled(question)
+        return await self._buttons.settled(question)
 
     async def typing(self, address: str) -> None:
         """Show "typing" for five seconds."""

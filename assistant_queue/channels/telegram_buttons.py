@@ -8,18 +8,24 @@ import json
 import logging
 import re
 from collections import OrderedDict
-from collections.abc import Collection, Generator, Iterator, Mapping
+from collections.abc import Collection, Generator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from assistant_queue.approvals import Approval
 from assistant_queue.channels import intake
-from assistant_queue.channels.base import PartNotSent, PartUnknown, SettledQuestion
+from assistant_queue.channels.base import (
+    PartNotSent,
+    PartOutcome,
+    PartSent,
+    PartUnknown,
+    SettledQuestion,
+)
 from assistant_queue.channels.intake import Call, Received
 from assistant_queue.channels.telegram_api import BotRefusal, MethodDone
+from assistant_queue.channels.telegram_presses import APPROVE, DENY, ButtonPress
 from assistant_queue.channels.telegram_text import unformatted
-from assistant_queue.channels.telegram_updates import address_of, name_of_sender
 from assistant_queue.errors import ApprovalNotFound, InvalidArgument
 
 if TYPE_CHECKING:
@@ -27,19 +33,16 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_APPROVE = "aq+"
-_DENY = "aq-"
 _MOST_DATA = 64
 """Bytes of a button's data. Source: the Bot API, InlineKeyboardButton."""
 _MOST_KEPT = 10_000
 """Questions of which one process remembers the message. Chosen: some megabytes."""
 _TRIES = 5
-"""Requests for one question. Chosen: a flood limit of a minute, or a Telegram that restarts."""
+"""Requests for the edit after a press. Chosen: a flood limit of a minute, or a Telegram that
+restarts."""
 _AWAY_S = 2.0
 _MOST_ARGUMENTS = 1000
 """Characters of the arguments of a call without a question. Chosen: a screen of a phone."""
-_MOST_NAME = 80
-"""Characters of the name of a person. Source: Telegram's are 64 and 64; of most, these are all."""
 _PAGE = 1000
 _WORDS = {
     "approved": "✅ Approved",
@@ -53,32 +56,6 @@ _SETTLED_BEFORE = "☑️ Settled elsewhere, or over"
 
 Outcome = MethodDone | PartNotSent | PartUnknown
 """Of a request that was repeated where that could help."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ButtonPress:
-    """A button that a person has pressed.
-
-    Attributes:
-        query_id: Telegram's id of the press.
-        data: Of the button.
-        address: The chat of its message, as in a thread id.
-        message_id: Its message.
-        text: That message's text; "" if Telegram does not say.
-        known_data: Of the buttons that the message has now; None if Telegram does not say, because
-            the message is too old.
-        user_id: The person.
-        by: The person's name with that number: the name alone is the user's choice.
-    """
-
-    query_id: str
-    data: str
-    address: str
-    message_id: int
-    text: str
-    known_data: frozenset[str] | None
-    user_id: int
-    by: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,50 +73,12 @@ class PressAnswer:
     is_alert: bool = False
 
 
-def read_press(update: Mapping[str, Any]) -> ButtonPress | None:
-    """Return the press of a button of this module; None for any other update."""
-    query = update.get("callback_query")
-    if not isinstance(query, Mapping):
-        return None
-    data, message, person = query.get("data"), query.get("message"), query.get("from")
-    if (
-        not isinstance(data, str)
-        or not data.startswith((_APPROVE, _DENY))
-        or not isinstance(message, Mapping)
-        or not isinstance(message.get("message_id"), int)
-        or not isinstance(person, Mapping)
-        or not isinstance(person.get("id"), int)
-    ):
-        return None
-    said = "".join(one for one in name_of_sender(person) or "" if one.isprintable())
-    name = said.strip()[:_MOST_NAME] or "Telegram user"
-    text = message.get("text")
-    return ButtonPress(
-        query_id=str(query.get("id")),
-        data=data,
-        address=address_of(message),
-        message_id=message["message_id"],
-        text=text if isinstance(text, str) else "",
-        known_data=None if message.get("date") == 0 else frozenset(_data_in(message)),
-        user_id=person["id"],
-        by=f"{name} ({person['id']})",
-    )
-
-
-def _data_in(message: Mapping[str, Any]) -> Iterator[str]:
-    markup = message.get("reply_markup")
-    for row in markup.get("inline_keyboard") or () if isinstance(markup, Mapping) else ():
-        for one in row:
-            yield str(one.get("callback_data"))
-
-
 class ApprovalButtons:
     """Questions of one bot, and the presses of their buttons.
 
     1. asks in the approval chat, or in the chat of the thread
     2. settles the call at a press that is allowed
-    3. edits the message to the verdict; also one that was settled elsewhere, while this process
-       remembers the message
+    3. edits the message to the verdict, whichever process has asked
     """
 
     def __init__(
@@ -156,7 +95,8 @@ class ApprovalButtons:
         self._channel = channel
         self._approvers = _user_ids(approvers)
         self._chat = _chat_address(approval_chat)
-        self._asked: OrderedDict[str, tuple[str, int, str]] = OrderedDict()
+        self._texts: OrderedDict[str, str] = OrderedDict()
+        self._shown: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._lines: OrderedDict[str, str] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -167,20 +107,22 @@ class ApprovalButtons:
 
     # --- the question -----------------------------------------------------------------------------
 
-    async def ask(self, approval: Approval) -> None:
-        """Send the question with its buttons, again if Telegram may not have it."""
+    async def ask(self, approval: Approval) -> PartOutcome | None:
+        """Send the question with its buttons, once."""
         if not self.is_on or approval.kind != "approval":
-            return
-        thread_address = self._channel.address_of(approval.thread_id)
-        address = self._chat or thread_address
-        text = unformatted(self._words(approval), mentions=False).text
+            return None
+        address = self._chat or self._channel.address_of(approval.thread_id)
+        text = self._words(approval)
         key = _short(approval.call_id)
-        rows = [[_button("Approve", _APPROVE + key), _button("Deny", _DENY + key)]]
+        rows = [[_button("Approve", APPROVE + key), _button("Deny", DENY + key)]]
         given = {"text": text, "reply_markup": {"inline_keyboard": rows}}
-        answer = await self._send("sendMessage", address, given)
-        if isinstance(answer, MethodDone) and isinstance(answer.result, Mapping):
-            self._asked[key] = (address, int(answer.result["message_id"]), text)
-            _trim(self._asked)
+        answer = await self._try("sendMessage", address, given)
+        if not isinstance(answer, MethodDone):
+            return answer
+        self._texts[key] = text
+        _trim(self._texts)
+        sent = answer.result.get("message_id") if isinstance(answer.result, Mapping) else None
+        return PartSent(None if sent is None else f"{address}:{sent}")
 
     def _words(self, approval: Approval) -> str:
         lines = [f"❓ {approval.question or f'Call {approval.tool}?'}"]
@@ -189,19 +131,34 @@ class ApprovalButtons:
         if self._chat is not None:
             whose = f", of {', '.join(approval.authors)}"[:200] if approval.authors else ""
             lines.append(f"In {approval.thread_id}{whose}")
-        return "\n".join(lines)
+        return unformatted("\n".join(lines), mentions=False).text
 
-    async def settled(self, question: SettledQuestion) -> None:
-        """Show how a call was settled, if this process has asked about it."""
+    async def settled(self, question: SettledQuestion) -> PartOutcome | None:
+        """Show how a call was settled in place of the buttons, in each message that asks."""
         key = _short(question.call_id)
-        line = _line(question.verdict, question.by)
-        asked = self._asked.pop(key, None)
-        if asked is None:
-            return
+        line = self._lines.get(key) if question.verdict is None else None
+        line = line or _line(question.verdict, question.by)
         self._lines[key] = line
         _trim(self._lines)
-        address, message_id, text = asked
-        await self._edit(address, message_id, text, line)
+        text = self._texts.pop(key, None)
+        if question.approval is not None:
+            text = self._words(question.approval)
+        for part_id in question.part_ids:
+            address, _, number = part_id.rpartition(":")
+            if not number.isdecimal() or (key, part_id) in self._shown:
+                continue
+            answer = await self._show(address, int(number), text, line)
+            if not isinstance(answer, MethodDone) and not _is_final(answer):
+                if text is not None:
+                    self._texts[key] = text
+                return answer
+        return PartSent()
+
+    async def _show(self, address: str, message_id: int, text: str | None, line: str) -> Outcome:
+        """Replace the buttons of a message; of one with an unknown text, only remove them."""
+        if text is None:
+            return await self._try("editMessageReplyMarkup", address, {"message_id": message_id})
+        return await self._try("editMessageText", address, _edited(message_id, text, line))
 
     # --- the press --------------------------------------------------------------------------------
 
@@ -255,8 +212,8 @@ class ApprovalButtons:
         if not self._may(press):
             answers.append(PressAnswer("You may not decide this.", is_alert=True))
             return Received()
-        key = press.data[len(_APPROVE) :]
-        verdict = "approved" if press.data.startswith(_APPROVE) else "denied"
+        key = press.data[len(APPROVE) :]
+        verdict = "approved" if press.data.startswith(APPROVE) else "denied"
         call_id = None
         # A client may send any data with a message that it sees.
         if press.known_data is None or press.data in press.known_data:
@@ -320,15 +277,18 @@ class ApprovalButtons:
             if answer.line is not None and (
                 press.known_data is None or press.data in press.known_data
             ):
-                self._asked.pop(press.data[len(_APPROVE) :], None)
-                await self._edit(press.address, press.message_id, press.text, answer.line)
+                await self._show_press(press, answer.line)
 
     # --- requests ---------------------------------------------------------------------------------
 
-    async def _edit(self, address: str, message_id: int, text: str, line: str) -> None:
-        """Add a line to a message, and take its buttons away."""
-        words = unformatted(f"{text}\n\n{line}".strip(), mentions=False).text
-        await self._send("editMessageText", address, {"message_id": message_id, "text": words})
+    async def _show_press(self, press: ButtonPress, line: str) -> None:
+        """Add a line to the message of a press, and take its buttons away."""
+        key = press.data[len(APPROVE) :]
+        text = press.text or self._texts.get(key, "")
+        given = _edited(press.message_id, text, line)
+        if isinstance(await self._send("editMessageText", press.address, given), MethodDone):
+            self._shown[key, f"{press.address}:{press.message_id}"] = None
+            _trim(self._shown)
 
     async def _send(self, method: str, address: str, given: Mapping[str, Any]) -> Outcome:
         """Call a method until Telegram has done or refused it, a few times at most."""
@@ -338,8 +298,7 @@ class ApprovalButtons:
             answer = await self._try(method, address, given)
             if isinstance(answer, MethodDone):
                 return answer
-            is_final = isinstance(answer, PartNotSent) and answer.final
-            if is_final or attempt == _TRIES:
+            if _is_final(answer) or attempt == _TRIES:
                 name = self._channel.name
                 _log.warning("channel %r: %s for an approval: %s", name, method, answer.reason)
                 return answer
@@ -361,7 +320,7 @@ class ApprovalButtons:
         self, method: str, address: str, given: Mapping[str, Any]
     ) -> Outcome | BotRefusal:
         target = self._channel.target_of(address)
-        if method == "editMessageText":
+        if method != "sendMessage":
             target.pop("message_thread_id", None)  # an edit names its message
         return await self._channel.api.call(method, {**target, **given})
 
@@ -370,18 +329,27 @@ def _line(verdict: str | None, by: str | None) -> str:
     return f"{_WORDS.get(verdict or '', _SETTLED_BEFORE)}{f' by {by}' if by else ''}"
 
 
+def _edited(message_id: int, text: str, line: str) -> dict[str, Any]:
+    words = unformatted(f"{text}\n\n{line}".strip(), mentions=False).text
+    return {"message_id": message_id, "text": words}
+
+
+def _is_final(answer: Outcome) -> bool:
+    return isinstance(answer, PartNotSent) and answer.final
+
+
 def _button(text: str, data: str) -> dict[str, str]:
     return {"text": text, "callback_data": data}
 
 
 def _short(call_id: str) -> str:
     """Return a call's id if it fits into a button, else a digest of it."""
-    if len(_APPROVE) + len(call_id.encode("utf-8", "replace")) <= _MOST_DATA and call_id[0] != "#":
+    if len(APPROVE) + len(call_id.encode("utf-8", "replace")) <= _MOST_DATA and call_id[0] != "#":
         return call_id
     return f"#{hashlib.sha256(call_id.encode('utf-8', 'replace')).hexdigest()[:40]}"
 
 
-def _trim(kept: OrderedDict[str, Any]) -> None:
+def _trim(kept: OrderedDict[Any, Any]) -> None:
     while len(kept) > _MOST_KEPT:
         kept.popitem(last=False)
 

@@ -310,6 +310,7 @@ class Namespace:
             "heard": keys.heard,
             "polls": keys.polls,
             "approvals": keys.approvals,
+            "questions": keys.questions,
             "audit": keys.audit,
             "auditing": keys.auditing,
             "operations": keys.operations,

@@ -115,6 +115,14 @@ class Keys:
         return f"{self.prefix}:approvals"
 
     @property
+    def questions(self) -> str:
+        """Sorted set: id of a tool call -> ms at which a worker may ask about it on its channel.
+
+        Or show there how it was settled. Contains exactly the calls of which that is left to do.
+        """
+        return f"{self.prefix}:questions"
+
+    @property
     def history(self) -> str:
         """Stream: one sample of the metrics for each minute, those of the latest day."""
         return f"{self.prefix}:history"

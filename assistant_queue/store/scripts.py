@@ -78,6 +78,7 @@ _KINDS = {
     "dead": "list",
     "call": "hash",
     "approvals": "zset",
+    "questions": "zset",
     "runs": "hash",
     "outbox": "list",
     "delivering": "hash",

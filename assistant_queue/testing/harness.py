@@ -93,9 +93,14 @@ class InstantWorker:
                 replies = await runtime.store.run(find_due(runtime.namespace))
                 for due in replies.due:
                     await runtime.deliver_due(due.thread_id)
+                question_in_s = await runtime.questions.ask_due()
                 waits = [
                     wait_s
-                    for wait_s in (_seconds(swept.next_due_in_ms), replies.next_due_in_s)
+                    for wait_s in (
+                        _seconds(swept.next_due_in_ms),
+                        replies.next_due_in_s,
+                        question_in_s,
+                    )
                     if wait_s is not None
                 ]
                 if replies.due or swept.overdue:

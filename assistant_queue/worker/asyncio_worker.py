@@ -27,6 +27,7 @@ from assistant_queue.worker.delivery_loop import DeliveryLoop
 from assistant_queue.worker.fetcher import Popped, pop, read_wake_up
 from assistant_queue.worker.loop_monitor import LoopMonitor
 from assistant_queue.worker.outage import PASSES, pause_s
+from assistant_queue.worker.question_loop import QuestionLoop
 from assistant_queue.worker.runtime import Runtime, worker_sync_client
 from assistant_queue.worker.scheduler import Scheduler
 
@@ -113,6 +114,7 @@ class AsyncioWorker:
         self._outage = self.runtime.outage
         self._tasks: set[asyncio.Task[None]] = set()
         self.deliveries = DeliveryLoop(list(self.runtimes.values()), config.delivery_concurrency)
+        self.questions = QuestionLoop(list(self.runtimes.values()))
         self._stopping = False
         self.has_to_restart = False
         self._has_failed_to_pop = False
@@ -176,6 +178,7 @@ class AsyncioWorker:
                 thread.start()
             monitor.start()
             self.deliveries.start()
+            self.questions.start()
             self.ready.set()
             await self._take_until_stopped(AsyncPinnedConnection(popper))
             await self._drain(stop_timeout_s())
@@ -224,6 +227,7 @@ class AsyncioWorker:
         for task in self._tasks:
             task.cancel()
         self.deliveries.hand_back()
+        self.questions.cut_off()
         self.runtime.hook_calls.cut_off()
 
     # --- wake-ups ---------------------------------------------------------------------------------
@@ -346,6 +350,7 @@ class AsyncioWorker:
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
+        await self.questions.drain(max(timeout_s - (loop.time() - began), 0.0))
         await self.runtime.hook_calls.drain(max(timeout_s - (loop.time() - began), 0.0))
 
     # --- RQ's records -----------------------------------------------------------------------------

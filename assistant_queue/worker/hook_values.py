@@ -21,7 +21,6 @@ from assistant_queue.models import (
 )
 from assistant_queue.store.ops.leases import Lease, NoLease
 from assistant_queue.store.ops.reply_outbox import DeliveryLease
-from assistant_queue.worker.channel_questions import ask_on_channel
 from assistant_queue.worker.deliverers import name_of_deliverer
 from assistant_queue.worker.leased_batch import LeasedBatch
 
@@ -39,7 +38,6 @@ def emit_end(runtime: Runtime, batch: LeasedBatch, ending: steps.Ending) -> None
     elif isinstance(ending, steps.Parked):
         for call in ending.new:
             runtime.emit("approval_requested", *where, partial(asked_for, batch, call))
-            ask_on_channel(runtime, *where, partial(asked_for, batch, call))
     elif isinstance(ending, steps.Stopped):
         runtime.emit("stopped", *where, lambda: ending.result)
     elif isinstance(ending, steps.Completed) and is_answered(ending):

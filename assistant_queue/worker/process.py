@@ -127,7 +127,7 @@ async def _stop_when_done(worker: AsyncioWorker) -> None:
     untaken = 0
     while untaken < BURST_LOOKS and not worker.is_suspended:
         busy, waiting = await _left(list(worker.runtimes.values()))
-        busy += worker.deliveries.running
+        busy += worker.deliveries.running + worker.questions.running
         if not busy and not waiting:
             break
         untaken = 0 if busy else untaken + 1
@@ -144,6 +144,7 @@ async def _left(runtimes: list[Runtime]) -> tuple[int, int]:
         if runtime.delivers:
             due = await runtime.store.run(find_due(runtime.namespace, limit=1))
             busy += len(due.due)
+        busy += await runtime.questions.count_due()
         waiting += seen.waiting_count
     return busy, waiting
 

@@ -36,7 +36,7 @@ from assistant_queue.user_code.caller import UserCode
 from assistant_queue.user_code.error_text import tracebacks
 from assistant_queue.user_code.hooks import HookName, Hooks
 from assistant_queue.user_code.running_calls import post
-from assistant_queue.worker import batch_log, deliverers, hook_values
+from assistant_queue.worker import batch_log, channel_questions, deliverers, hook_values
 from assistant_queue.worker.abandoned_deliveries import OpenDeliveries
 from assistant_queue.worker.background_room import BackgroundRoom
 from assistant_queue.worker.driver import BatchDriver
@@ -78,7 +78,8 @@ class Runtime:
 
     1. waits for the start pacer, claims the thread, waits out the last second of a window in place
     2. has the lease renewed while the driver takes the batch to its end
-    3. delivers the reply, or leaves that to the worker's delivery loop
+    3. delivers the reply, or leaves that to the worker's delivery loop; as well the questions of
+       channels
     4. has hooks and listeners called, beside the batches
     """
 
@@ -140,6 +141,7 @@ class Runtime:
         self.delivers = delivers(config)
         self.delivery_rules = delivery_rules_of(config)
         self.delivery_loop: DeliveryLoop | None = None
+        self.questions = channel_questions.ChannelQuestions(self)
         self.worker_name = f"{socket.gethostname()}:{os.getpid()}"
         self.first_send = first_sending(config, self.backend, self.rules, self.worker_name)
         self.is_stopping = False
@@ -225,6 +227,7 @@ class Runtime:
                 ending = await self._take_batch(thread_id, token, batch_id, job)
             if not self.delivers and not hook_values.is_answered(ending):
                 await self.deliver_due(thread_id)  # what `say` has put in the outbox
+            await self.questions.ask_due()
             failed = False
         finally:
             if due is not None:
@@ -300,9 +303,7 @@ class Runtime:
         held = self.keeper.hold(lease, claimed_at, deadline_s, on_lost)
         driver = BatchDriver(self, held)
         seen = self.observers.begin(
-            Processing(
-                queue=config.queue_prefix, batch=lease.claimed.batch, deaths=lease.claimed.deaths
-            )
+            Processing(queue=config.queue_prefix, batch=batch, deaths=lease.claimed.deaths)
         )
         try:
             with ended_with(seen), seen.active():

@@ -16,6 +16,7 @@ from assistant_queue.errors import ConfigurationError, StoreError
 from assistant_queue.store.calls import Namespace
 from assistant_queue.store.ops import paused_threads
 from assistant_queue.store.ops.metric_history import SAMPLE_MS, keep_sample
+from assistant_queue.store.ops.questions import rewind_questions, wake_questions
 from assistant_queue.store.ops.reply_outbox import rewind_deliveries, wake_deliveries
 from assistant_queue.store.ops.server_info import read_server
 from assistant_queue.store.ops.sweeping import (
@@ -70,7 +71,7 @@ class Scheduler:
     4. at least once a second looks for threads that are overdue - a lost job, a dead worker, a
        lapsed lease - and wakes a worker
     5. moves the times of all threads when the clock of Redis is set back
-    6. wakes workers for replies that no process delivers
+    6. wakes workers for replies that no process delivers, and questions that none asks
     7. reports a Redis that evicts after a failover
     8. keeps a sample of the metrics once a minute, for their history
     9. completes the list of paused threads once a day, in small steps
@@ -157,6 +158,7 @@ class Scheduler:
                 if seen.is_leader and time.monotonic() >= self._look_at_deliveries_s:
                     self._look_at_deliveries_s = time.monotonic() + SWEEP_INTERVAL_S
                     self._store.run(wake_deliveries(self._namespace))
+                    self._store.run(wake_questions(self._namespace))
                 if seen.is_leader and time.monotonic() >= self._sample_at_s:
                     self._sample_at_s = time.monotonic() + SAMPLE_MS / 1000
                     self._store.run(keep_sample(self._namespace))
@@ -219,6 +221,7 @@ class Scheduler:
         if self._seen_ms and back_ms > _BACK_MS:
             moved = self._store.run(rewind(self._namespace, round(back_ms)))
             self._store.run(rewind_deliveries(self._namespace, round(back_ms)))
+            self._store.run(rewind_questions(self._namespace, round(back_ms)))
             _log.warning(
                 "queue %r: the clock of Redis was set back by %.1f s; the times of %d threads were "
                 "moved",

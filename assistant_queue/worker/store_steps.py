@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
-from assistant_queue.channels.base import SettledQuestion
 from assistant_queue.channels.live_replies import LiveReply
 from assistant_queue.core import steps
 from assistant_queue.core.runs import FoundBy
@@ -22,7 +21,6 @@ from assistant_queue.store.ops import (
     runs_at_work,
     settling,
 )
-from assistant_queue.worker.channel_questions import show_settled
 from assistant_queue.worker.leased_batch import LeasedBatch
 
 _log = logging.getLogger(__name__)
@@ -244,6 +242,8 @@ class StoreSteps:
     async def park(self, step: steps.ParkBatch) -> bool:
         """Give the lease back; the batch waits without a worker."""
         self._batch.wait_s = step.wait_s
+        questions = self._runtime.questions
+        asks = questions.channel_of(self._batch.lease.thread_id) is not None
         done: bool = await self._batch.release(
             lambda: parking.park(
                 self._namespace,
@@ -254,8 +254,11 @@ class StoreSteps:
                 calls=step.calls,
                 new=step.new,
                 seen=self._batch.seen,
+                asks=asks,
             )
         )
+        if asks:
+            questions.kick()
         return done
 
     async def read_settlements(self, step: steps.ReadSettlements) -> Mapping[str, Settlement]:
@@ -263,9 +266,7 @@ class StoreSteps:
         found: Mapping[str, Settlement] = await self._batch.write(
             lambda: settling.read_settlements(self._namespace, step.ids, step.expired)
         )
-        self._show_settled(
-            SettledQuestion(call_id, one.kind.value, one.by) for call_id, one in found.items()
-        )
+        await self._runtime.questions.show(self._batch.lease.thread_id, found)
         return found
 
     async def close_calls(self, step: steps.CloseCalls) -> None:
@@ -274,12 +275,7 @@ class StoreSteps:
         await self._batch.write(
             lambda: parking.close(self._namespace, self._batch.lease, step.ids, ttl_s)
         )
-        # Another worker may have read how some were settled: here that is not known.
-        self._show_settled(SettledQuestion(call_id) for call_id in step.ids)
-
-    def _show_settled(self, questions: Iterable[SettledQuestion]) -> None:
-        where = (self._batch.lease.thread_id, self._batch.claimed.batch.id)
-        show_settled(self._runtime, *where, questions)
+        self._runtime.questions.kick()
 
     async def bury(self, step: steps.Bury) -> None:
         """Move the batch to the failed list and give the lease back."""

@@ -200,14 +200,14 @@ async def test_an_answer_that_is_lost_repeats_the_question_and_one_press_counts(
     platform: StandInTelegram,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("assistant_queue.channels.telegram_buttons._AWAY_S", 0.0)
+    monkeypatch.setattr("assistant_queue.worker.channel_questions._MOST_WAIT_S", 0.0)
     staff = platform.chat(STAFF)
     async with opened(redis, prefix, provider, platform, approval_chat=STAFF) as shop:
         platform.fault(LoseAnswer(accept=True), of="sendMessage")
         await shop.asked(STAFF)
         await shop.seen(lambda: len(staff.shown) == 2)
         assert await shop.press(STAFF, "Deny", is_old=True) == "Denied."
-        await shop.seen(lambda: staff.shown[-1] == f"🚫 Denied by {EVE}")
+        await shop.seen(lambda: staff.shown[-1].endswith(f"Mia\n\n🚫 Denied by {EVE}"))
         await shop.seen(lambda: len(platform.chat(5).shown) == 1)
         assert shop.done == []
 

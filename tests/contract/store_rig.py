@@ -52,6 +52,7 @@ from assistant_queue.store.ops import (
     parking,
     producing,
     provider_webhooks,
+    questions,
     reply_outbox,
     runs_at_work,
     saying,
@@ -64,6 +65,7 @@ from assistant_queue.store.ops import (
 from assistant_queue.store.ops.leases import Lease, NoLease
 from assistant_queue.store.ops.outcomes import ResultRules
 from assistant_queue.store.ops.packed_fields import PROGRESS, joined
+from assistant_queue.store.ops.questions import DueQuestion, HeldQuestion
 from assistant_queue.store.ops.reply_outbox import DeliveryLease
 from assistant_queue.store.ops.takeovers import TAKEOVER
 from assistant_queue.store.rq_jobs import RqJob
@@ -484,6 +486,7 @@ class Rig:
         progress: Progress | None = None,
         new: int = 0,
         seen: Wish | None = None,
+        asks: bool = False,
     ) -> bool:
         return self.run(
             parking.park(
@@ -495,8 +498,32 @@ class Rig:
                 calls=calls,
                 new=new,
                 seen=seen,
+                asks=asks,
             )
         )
+
+    def due_questions(self, offset: int = 0) -> list[DueQuestion]:
+        return list(self.run(questions.find_due(self.namespace, offset=offset)).due)
+
+    def take_question(
+        self, due: DueQuestion, token: str = "", lease_s: float = 30.0
+    ) -> HeldQuestion | None:
+        return self.run(
+            questions.claim_question(
+                self.namespace, due, token=token or self.fresh("asker"), lease_s=lease_s
+            )
+        )
+
+    def claim_question(self, call_id: str) -> HeldQuestion | None:
+        """Claim a question that is due."""
+        (found,) = [one for one in self.due_questions() if one.call_id == call_id]
+        return self.take_question(found)
+
+    def note_asked(self, held: HeldQuestion, part_id: str | None) -> bool:
+        return self.run(questions.note_asked(self.namespace, held, part_id))
+
+    def release_question(self, held: HeldQuestion, wait_s: float | None, *, tries: int = 0) -> bool:
+        return self.run(questions.release_question(self.namespace, held, wait_s, tries=tries))
 
     def await_run(
         self,

@@ -5,16 +5,18 @@ that wait for their delivery, `format_1_said.json` what was said, `format_1_jour
 journal of a thread, `format_1_notes.json` its notes of the history, `format_1_wishes.json` batches
 that are to be stopped, interrupted or steered, `format_1_taken.json` threads that a person took
 over, `format_1_parked.json` and, packed, `format_1_packed.json` batches with calls that wait for an
-answer, `format_1_operations.json` what operators did and a history of the metrics, and
-`format_1_pauses.json` a complete list of paused threads, which format 1 has since. When the format
-changes, they stay, and new files join them. To write the last one as of today: `python -m
-tests.contract.test_format`; `write_journal`, `write_notes`, `write_said`, `write_outbox`,
-`write_wishes`, `write_takeovers`, `write_parked`, `write_operations` and `write` wrote the others.
+answer, `format_1_asked.json` such calls that a channel asks about, `format_1_operations.json` what
+operators did and a history of the metrics, and `format_1_pauses.json` a complete list of paused
+threads, which format 1 has since. When the format changes, they stay, and new files join them. To
+write the last one as of today: `python -m tests.contract.test_format`; `write_journal`,
+`write_notes`, `write_said`, `write_outbox`, `write_wishes`, `write_takeovers`, `write_parked`,
+`write_asked`, `write_operations` and `write` wrote the others.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,8 +45,10 @@ from assistant_queue.store.ops import (
     operation_log,
     outcomes,
     paused_threads,
+    questions,
 )
 from assistant_queue.store.ops.browsing import browse_threads
+from assistant_queue.store.ops.questions import HeldQuestion
 from assistant_queue.store.ops.reply_outbox import DeliveryLease
 from assistant_queue.testing import StandInProvider
 from assistant_queue.testing.fake_clock import FakeClock
@@ -62,6 +66,7 @@ WISHES = sorted(HERE.glob("format_?_wishes.json"))
 TAKEN = sorted(HERE.glob("format_?_taken.json"))
 PARKED = [*sorted(HERE.glob("format_?_parked.json")), *sorted(HERE.glob("format_?_packed.json"))]
 PAUSES = sorted(HERE.glob("format_?_pauses.json"))
+ASKED = sorted(HERE.glob("format_?_asked.json"))
 OPERATIONS = sorted(HERE.glob("format_?_operations.json"))
 PREFIX = "format"
 
@@ -357,6 +362,42 @@ def test_calls_that_waited_in_an_earlier_version_are_settled(
             queue.forget_thread(thread)
 
 
+@pytest.mark.parametrize("path", ASKED, ids=[path.stem for path in ASKED])
+def test_questions_of_an_earlier_version_are_asked_and_shown(
+    path: Path, redis_server: RedisServer
+) -> None:
+    with restored(path, redis_server) as (queue, _, clock, told):
+        core = queue.core
+        numbers = itertools.count()
+
+        def claim() -> dict[str, HeldQuestion]:
+            found = core.store.run(questions.find_due(core.namespace)).due
+            held = [
+                core.store.run(
+                    questions.claim_question(
+                        core.namespace, due, token=f"{next(numbers)}", lease_s=30
+                    )
+                )
+                for due in found
+            ]
+            return {one.call_id: one for one in held if one is not None}
+
+        rows = {name: [one.what, one.tries, list(one.part_ids)] for name, one in claim().items()}
+        assert rows == told["due"]
+        clock.advance(30)
+        held = claim()
+        rows = {name: [one.what, one.deaths, list(one.part_ids)] for name, one in held.items()}
+        assert rows == told["after_a_lease"]
+        assert held["tried"].approval is not None
+        assert held["tried"].approval.question == "Refund 3?"
+        assert held["shown"].settlement is not None
+        assert held["shown"].settlement.by == "eve"
+        assert queue.deny("asked", by="jo")
+        assert claim()["asked"].part_ids == ("-5/7:12",)
+        queue.forget_thread("t")
+        assert not core.store.client.exists(core.namespace.keys.questions)
+
+
 @pytest.mark.parametrize("path", OPERATIONS, ids=[path.stem for path in OPERATIONS])
 def test_what_operators_did_and_the_history_of_an_earlier_version_are_read(
     path: Path, redis_server: RedisServer
@@ -401,6 +442,7 @@ def test_the_format_of_today_has_its_files() -> None:
     assert HERE / f"format_{FORMAT_VERSION}_pauses.json" in PAUSES
     assert HERE / f"format_{FORMAT_VERSION}_operations.json" in OPERATIONS
     assert HERE / f"format_{FORMAT_VERSION}_packed.json" in PARKED
+    assert HERE / f"format_{FORMAT_VERSION}_asked.json" in ASKED
     assert HERE / f"format_{FORMAT_VERSION}_journal.json" in JOURNALS
     assert HERE / f"format_{FORMAT_VERSION}_notes.json" in NOTES
     assert HERE / f"format_{FORMAT_VERSION}_said.json" in SAID
@@ -504,6 +546,38 @@ def write_parked(url: str) -> None:
         rig.settle("approved", by="eve")
         told = {"now_ms": rig.clock.ms, "calls": ["waits", "later"], "keys": dump(client)}
     write_file("_packed", told)
+
+
+def write_asked(url: str) -> None:
+    """Calls that a channel asks about: due, put off, held by a worker, asked, settled since."""
+    with redis.Redis.from_url(url) as client:
+        client.flushall()
+        rig = Rig(client, PREFIX)
+        rig.add("t", "t-1", "Refund me!", delay_s=0)
+        calls = [rig.open_call(one) for one in ("due", "tried", "held", "asked", "shown")]
+        assert rig.park(rig.claim("t"), *calls, new=len(calls), asks=True)
+        held = {one: rig.claim_question(one) for one in ("tried", "held", "asked", "shown")}
+        for name, question in held.items():
+            assert question is not None
+            if name == "tried":
+                assert rig.release_question(question, 5, tries=1)
+            elif name != "held":
+                assert rig.note_asked(question, "-5/7:12")
+        rig.settle("shown", by="eve")
+        rig.clock.advance(5)
+        shown = ["show", 0, ["-5/7:12"]]
+        told = {
+            "now_ms": rig.clock.ms,
+            "due": {"due": ["ask", 0, []], "tried": ["ask", 1, []], "shown": shown},
+            "after_a_lease": {
+                "due": ["ask", 1, []],
+                "tried": ["ask", 1, []],
+                "held": ["ask", 1, []],
+                "shown": ["show", 1, ["-5/7:12"]],
+            },
+            "keys": dump(client),
+        }
+    write_file("_asked", told)
 
 
 def write_said(url: str) -> None:

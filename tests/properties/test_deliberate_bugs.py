@@ -675,7 +675,7 @@ OF_PARKING: dict[str, tuple[str, Callable[[str], str]]] = {
     ),
     "a settled call stays listed": (
         "settle",
-        swap("redis.call('ZREM', key.approvals, arg.call_id)\ncount_step()", "count_step()"),
+        swap("redis.call('ZREM', key.approvals, arg.call_id)\nsettle_question", "settle_question"),
     ),
     "a batch parks over a verdict": ("park", swap("if is_answered then due = now end", "")),
     "a batch parks over a wish": ("park", swap("if is_wished_unseen(t) then due = now end", "")),

@@ -45,3 +45,15 @@ local function drop_ask(t, id)
     redis.call('HDEL', key.thread, 'asks')
   end
 end
+
+-- A call was settled: a channel that has asked about it shows that; one that has not asks no more. A
+-- worker that asks at this moment finds it when it notes that it has.
+-- sent, asker: of its record. Needs key.questions.
+local function settle_question(id, sent, asker)
+  if asker and string.sub(asker, 1, 1) ~= '-' then return end
+  if sent then
+    redis.call('ZADD', key.questions, ms(now), id)
+  else
+    redis.call('ZREM', key.questions, id)
+  end
+end

@@ -1,6 +1,6 @@
 -- Event `close`: calls of a batch need no answer any more: their outputs are stored, or the run that
 -- asked for them is over. What is left of each shows that it was settled.
--- KEYS: thread approvals events feed *calls
+-- KEYS: thread approvals questions events feed *calls
 -- ARGV: now token ids news result_ttl_ms events
 -- Returns {'ok'} or {'lost'}: nothing has changed
 -- ids: of the calls, a JSON list. news: the event's fields for those that were not settled, JSON. A
@@ -9,11 +9,12 @@
 local t = read_thread()
 if not holds(t) then return {'lost'} end
 for i, id in ipairs(cjson.decode(arg.ids)) do
-  local known = redis.call('HMGET', rest_key(i), 'batch', 'settled')
+  local known = redis.call('HMGET', rest_key(i), 'batch', 'settled', 'sent', 'asker')
   if is_of(t.batch, known[1]) then
     if not known[2] then
       redis.call('HSET', rest_key(i), 'settled', ms(now))
       redis.call('ZREM', key.approvals, id)
+      settle_question(id, known[3], known[4])
       drop_ask(t, id)
       if is_watched() then publish_settled(t, id) end
     end

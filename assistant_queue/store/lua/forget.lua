@@ -1,7 +1,7 @@
 -- Event `forget`: delete every key of a thread, including its waiting messages; its failed batches
 -- are subtracted from the counters.
 -- KEYS: thread pending frozen conversation pace due stopping pausing counters failed events feed
---       over outbox delivering deliveries journal audit auditing approvals runs *others
+--       over outbox delivering deliveries journal audit auditing approvals questions runs *others
 -- ARGV: now thread_id seen batch_ids call_ids over_ms events
 -- Returns {'forgotten'}
 --         {'busy'}: a worker holds the thread, or delivers a reply; nothing has changed
@@ -74,6 +74,7 @@ for _, batch_id in ipairs(cjson.decode(arg.batch_ids)) do
 end
 for _, call_id in ipairs(cjson.decode(arg.call_ids)) do
   redis.call('ZREM', key.approvals, call_id)
+  redis.call('ZREM', key.questions, call_id)
 end
 redis.call('ZREM', key.due, arg.thread_id)
 redis.call('ZREM', key.stopping, arg.thread_id)

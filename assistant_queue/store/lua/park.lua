@@ -1,13 +1,15 @@
 -- Event `park`: the holder releases the thread; its batch waits, at most for a given time, for
 -- answers to tool calls, or for its run to end at the provider.
--- KEYS: thread due counters metrics approvals scheduled queue queues job events feed *calls
+-- KEYS: thread due counters metrics approvals questions scheduled queue queues job events feed
+--       *calls
 -- ARGV: now thread_id token seen wait_ms phase progress asked kept_ms recheck_ms tick function origin
 --       stamp job_id events counts
 -- Returns {'ok', ms when it is due} or {'lost'}: nothing has changed
 --         {'taken'}: a call of another batch has the id of one of them; nothing has changed
 -- calls: the records of all calls that the batch waits for. asked: for each its id, ms until when it
--- is open, the event that asks for an answer, and what is stored of it, packed; a JSON list. kept_ms:
--- how much longer its record lives. The batch may be due before any of them expires.
+-- is open, the event that asks for an answer, what is stored of it, packed, and whether a channel asks
+-- about it; a JSON list. kept_ms: how much longer its record lives. The batch may be due before any of
+-- them expires.
 -- The batch is due at once if one of them was answered meanwhile, or if there is a wish to stop or to
 -- interrupt it that the caller does not know.
 --! include common wakeup events wish person compact park counts
@@ -32,6 +34,7 @@ for i, call in ipairs(asked) do
     for j = 1, #pieces, 2 do redis.call('HSET', rest_key(i), pieces[j], pieces[j + 1]) end
     redis.call('PEXPIRE', rest_key(i), ms(math.max(call[2] - now, 0) + arg.kept_ms))
     redis.call('ZADD', key.approvals, ms(now), call[1])
+    if call[5] then redis.call('ZADD', key.questions, ms(now), call[1]) end
     if is_watched() then
       publish('approval_requested',
         string.sub(call[3], 1, -2) .. ',"until":' .. ms(call[2]) .. '}')

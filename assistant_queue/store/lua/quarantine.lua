@@ -30,7 +30,7 @@ local kinds = {['thread'] = 'hash', ['pending'] = 'list', ['frozen'] = 'list',
   ['due'] = 'zset', ['stopping'] = 'zset', ['failed'] = 'zset', ['counters'] = 'hash',
   ['outbox'] = 'list',
   ['delivering'] = 'hash', ['deliveries'] = 'zset', ['reply'] = 'hash',
-  ['call'] = 'hash', ['approvals'] = 'zset', ['runs'] = 'hash',
+  ['call'] = 'hash', ['approvals'] = 'zset', ['questions'] = 'zset', ['runs'] = 'hash',
   ['journal'] = 'list', ['metrics'] = 'hash', ['audit'] = 'list', ['auditing'] = 'hash',
   ['history'] = 'stream', ['operations'] = 'list', ['pausing'] = 'zset'}
 if is_foreign(key.quarantine, 'zset') then redis.call('DEL', key.quarantine) end

@@ -1,5 +1,5 @@
 -- Event `settle`: an answer to a tool call for which a batch waits. The first one counts.
--- KEYS: thread call approvals due metrics counters scheduled queue queues job events feed
+-- KEYS: thread call approvals questions due metrics counters scheduled queue queues job events feed
 -- ARGV: now thread_id call_id nonce verdict news recheck_ms tick function origin stamp job_id
 --       events counts
 -- Returns {'settled'}
@@ -9,16 +9,19 @@
 -- gets the same reply. A parked batch is due now; in every other state its holder, or the next one,
 -- reads the verdict.
 --! include common wakeup events wish person compact parked counts
-local known = redis.call('HMGET', key.call, 'batch', 'verdict', 'nonce', 'settled')
+local known = redis.call('HMGET', key.call, 'batch', 'verdict', 'nonce', 'settled', 'sent',
+  'asker')
 if known[2] or known[4] then return {known[3] == arg.nonce and 'settled' or 'before'} end
 local t = read_thread()
 if not is_of(t.batch, known[1]) then
   redis.call('ZREM', key.approvals, arg.call_id)
+  redis.call('ZREM', key.questions, arg.call_id)
   redis.call('DEL', key.call)
   return {'unknown'}
 end
 redis.call('HSET', key.call, 'verdict', arg.verdict, 'nonce', arg.nonce, 'settled', ms(now))
 redis.call('ZREM', key.approvals, arg.call_id)
+settle_question(arg.call_id, known[5], known[6])
 count_step()
 drop_ask(t, arg.call_id)
 if is_watched() then publish_settled(t, arg.call_id) end

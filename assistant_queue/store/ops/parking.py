@@ -29,6 +29,7 @@ def park(
     calls: Sequence[OpenCall] = (),
     new: int = 0,
     seen: Wish | None = None,
+    asks: bool = False,
 ) -> Operation[bool]:
     """Release the thread; its batch waits for `calls`, or until `wait_s` are over.
 
@@ -44,12 +45,22 @@ def park(
         calls: All open calls for which it waits; none if it waits for the provider.
         new: How many of them were not asked for before; they are counted.
         seen: The wish that the caller knows.
+        asks: The thread's channel asks about the calls that need an approval.
 
     Returns:
         False if a call of another batch has the id of one of them: nothing was changed.
     """
     batch = lease.claimed.batch
-    asked = [[call.id, call.until_ms, call.ask(batch), call.record(batch)] for call in calls]
+    asked = [
+        [
+            call.id,
+            call.until_ms,
+            call.ask(batch),
+            call.record(batch),
+            asks and call.kind == "approval",
+        ]
+        for call in calls
+    ]
     reply = yield namespace.call(
         "park",
         lease.thread_id,

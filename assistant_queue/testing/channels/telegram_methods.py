@@ -24,6 +24,7 @@ FIELDS: dict[str, set[str]] = {
         *("reply_parameters", "disable_notification", "protect_content", "reply_markup"),
     },
     "editMessageText": {*_TEXT, "message_id", "reply_markup"} - {"message_thread_id"},
+    "editMessageReplyMarkup": {"chat_id", "message_id", "reply_markup"},
     "answerCallbackQuery": {"callback_query_id", "text", "show_alert", "url", "cache_time"},
     "deleteMessage": {"chat_id", "message_id"},
     "sendMessageDraft": {*_TEXT, "draft_id", "can_stop", "keep_on_stop"} - {"link_preview_options"},
@@ -55,6 +56,7 @@ class TelegramMethods:
             "getMe": lambda _: self.bot,
             "sendMessage": self._send,
             "editMessageText": self._edit,
+            "editMessageReplyMarkup": self._edit_buttons,
             "deleteMessage": self._delete,
             "sendMessageDraft": self._draft,
             "sendChatAction": self._act,
@@ -137,24 +139,26 @@ class TelegramMethods:
 
     def _edit(self, body: dict[str, Any]) -> dict[str, Any]:
         chat = self.chat_of(body)
-        message = chat.messages.get(body.get("message_id", 0))
-        if message is None:
-            raise TelegramProblem(400, "Bad Request: message to edit not found")
-        if not message.from_bot:
-            raise TelegramProblem(400, "Bad Request: message can't be edited")
+        message = _own_message(chat, body)
         chat, text, entities = self._checked(body)
         buttons = check_buttons(body)
         if (text, entities, buttons) == (message.text, message.entities, message.buttons):
-            raise TelegramProblem(
-                400,
-                "Bad Request: message is not modified: specified new message content and reply "
-                "markup are exactly the same as a current content and reply markup of the message",
-            )
+            raise _not_modified()
         message.text = text
         message.entities = entities
         message.buttons = buttons
         message.had_buttons = buttons or message.had_buttons
         message.versions.append(text)
+        return self.message_json(chat, message.id)
+
+    def _edit_buttons(self, body: dict[str, Any]) -> dict[str, Any]:
+        chat = self.chat_of(body)
+        message = _own_message(chat, body)
+        buttons = check_buttons(body)
+        if buttons == message.buttons:
+            raise _not_modified()
+        message.buttons = buttons
+        message.had_buttons = buttons or message.had_buttons
         return self.message_json(chat, message.id)
 
     def _delete(self, body: dict[str, Any]) -> bool:
@@ -214,3 +218,20 @@ class TelegramMethods:
         if message.topic is not None:
             found |= {"message_thread_id": message.topic, "is_topic_message": True}
         return found
+
+
+def _own_message(chat: TelegramChat, body: dict[str, Any]) -> TelegramMessage:
+    message = chat.messages.get(body.get("message_id", 0))
+    if message is None:
+        raise TelegramProblem(400, "Bad Request: message to edit not found")
+    if not message.from_bot:
+        raise TelegramProblem(400, "Bad Request: message can't be edited")
+    return message
+
+
+def _not_modified() -> TelegramProblem:
+    return TelegramProblem(
+        400,
+        "Bad Request: message is not modified: specified new message content and reply "
+        "markup are exactly the same as a current content and reply markup of the message",
+    )
