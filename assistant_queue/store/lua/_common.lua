@@ -41,10 +41,10 @@
 --   failed        zset    batch id -> ms when it failed
 --   call          hash    a tool call that is answered from outside: thread, batch (_compact.lua),
 --                         at (ms), until (ms), ask (what is asked, packed, with a1, a2 ...; of an
---                         earlier version its event, JSON), verdict, nonce, settled (ms); asker (the worker that asks about it
---                         on a channel, or, after `-`, did so last), asker_deaths, tries (that
---                         failed), sent (the channel's ids of the messages), shown (those of
---                         which the verdict is seen), woken (ms)
+--                         earlier version its event, JSON), verdict, nonce, settled (ms); asker
+--                         (the worker that asks about it on a channel, or, after `-`, did so last),
+--                         asker_deaths, tries (that failed), sent (the channel's ids of the
+--                         messages), shown (those of which the verdict is seen), woken (ms)
 --   approvals     zset    id of such a call that is open -> ms when it was asked for
 --   questions     zset    id of such a call of which a channel has to ask, or to show how it was
 --                         settled -> ms at which a worker may do that
