@@ -50,8 +50,8 @@ def provider() -> Iterator[StandInProvider]:
 
 
 @pytest.fixture
-def pair(tmp_path: Path) -> Iterator[Pair]:
-    made = Pair(SERVERS.get("path") or SERVERS["wheel"], tmp_path)
+def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pair]:
+    made = Pair(SERVERS.get("path") or SERVERS["wheel"], tmp_path, monkeypatch)
     yield made
     made.close()
 
