@@ -147,11 +147,15 @@ class ConcurrentWorker(rq.worker.Worker):
         for queue in self.queues:
             worker_registration.clean_worker_registry(queue)
         self.subscribe()  # type: ignore[no-untyped-call]  # RQ has no types for these four
-        # Before it is visible: else a command could come too early.
-        self._wait_subscribed()
-        self.register_birth()  # type: ignore[no-untyped-call]
-        rq_registry.write_abandoned(self.connection, self.key, 0)
-        self.set_state(WorkerStatus.IDLE)
+        try:
+            # Before it is visible: else a command could come too early.
+            self._wait_subscribed()
+            self.register_birth()  # type: ignore[no-untyped-call]
+            rq_registry.write_abandoned(self.connection, self.key, 0)
+            self.set_state(WorkerStatus.IDLE)
+        except BaseException:
+            self._stop_listening()
+            raise
         self._beaten = time.monotonic()
 
     def _wait_subscribed(self) -> None:
@@ -193,9 +197,18 @@ class ConcurrentWorker(rq.worker.Worker):
         return suspended
 
     def died(self) -> None:
-        """Unregister."""
-        self.register_death()  # type: ignore[no-untyped-call]
-        self.unsubscribe()  # type: ignore[no-untyped-call]
+        """Unregister, and listen no more."""
+        try:
+            self.register_death()  # type: ignore[no-untyped-call]
+            self.unsubscribe()  # type: ignore[no-untyped-call]
+        except BaseException:
+            self._stop_listening()
+            raise
+
+    def _stop_listening(self) -> None:
+        """End RQ's thread without its Redis, for which it would look for ever."""
+        self.pubsub_thread.stop()  # type: ignore[attr-defined]
+        hang_up_pubsub(self.pubsub)
 
 
 class RqBooks:

@@ -50,8 +50,10 @@ SERVERS = [
     (name, protocol) for name, named in NAMED.items() for protocol in named.personality.speaks
 ]
 CHATTING = [name for name, protocol in SERVERS if protocol == "chat_completions"]
-# Chosen: more than `max_attempts`, so that a trouble that used up attempts would be seen.
-OFTEN = 5
+# Chosen: the fewest with which a failure that counts can be told from one that does not.
+ATTEMPTS = 2
+# More than `ATTEMPTS`, so that a trouble that used up attempts would be seen.
+OFTEN = ATTEMPTS + 1
 # More words than the instructions and two turns have, and fewer than six.
 FEW_WORDS = 90
 # Chosen: the fourth turn is too long, and so is the sixth or seventh, of a shortened conversation.
@@ -638,7 +640,7 @@ def test_an_answer_that_stays_empty_is_incomplete_and_the_fallback_is_said(
 def test_what_passes_is_waited_for_and_uses_up_no_attempt(
     begin: Begin, name: str, protocol: Protocol
 ) -> None:
-    play = begin(name, protocol)
+    play = begin(name, protocol, max_attempts=ATTEMPTS)
     play.warm_up()
     attempts = {}
     expected = {}
@@ -686,7 +688,7 @@ def test_a_failure_of_the_server_counts(begin: Begin, name: str, protocol: Proto
 def test_a_failure_that_says_when_to_come_back_is_waited_for(
     begin: Begin, name: str, protocol: Protocol
 ) -> None:
-    play = begin(name, protocol)
+    play = begin(name, protocol, max_attempts=ATTEMPTS)
     play.warm_up()
     play.provider.fault(play.op, refuse(500, message="Oops", retry_after=20), times=OFTEN)
     before = play.clock.monotonic()
@@ -699,7 +701,8 @@ def test_a_failure_that_says_when_to_come_back_is_waited_for(
 def test_a_gateway_that_says_not_now_is_waited_for_whatever_it_says(
     begin: Begin, shape: Any
 ) -> None:
-    play = begin(Personality(error_body=shape, error_codes="null"), "chat_completions")
+    server = Personality(error_body=shape, error_codes="null")
+    play = begin(server, "chat_completions", max_attempts=ATTEMPTS)
     for status in (425, 429, 498, 502, 503, 504, 529):
         play.provider.fault(play.op, refuse(status, message="not now"), times=OFTEN)
         assert play.ask(str(status), "hi") == "You said: hi"
@@ -768,7 +771,7 @@ def test_what_only_the_operator_can_change_is_not_repeated(
 def test_half_an_answer_is_never_delivered_and_a_limit_reported_late_uses_up_no_attempt(
     begin: Begin, name: str
 ) -> None:
-    play = begin(name, "chat_completions")
+    play = begin(name, "chat_completions", max_attempts=ATTEMPTS)
     play.warm_up()
     for kind in ("rate_limited", "overloaded", "server_error"):
         is_counted = kind == "server_error" or named(name).masks_failures
@@ -812,7 +815,7 @@ FATES: dict[Kind, str] = {
 
 @pytest.mark.parametrize("server", [server for server in WORDS if server != "ogx"])
 def test_every_servers_words_have_their_fate(begin: Begin, server: Speaker) -> None:
-    play = begin(Personality(words=server), "chat_completions")
+    play = begin(Personality(words=server), "chat_completions", max_attempts=ATTEMPTS)
     found = {}
     expected = {}
     for kind in WORDS[server]:

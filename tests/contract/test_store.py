@@ -13,6 +13,7 @@ from assistant_queue.store.calls import GUARD_MS, RECHECK_MS, each_or_error, pla
 from assistant_queue.store.ops import leases as lease_ops
 from assistant_queue.store.ops.leases import EARLY_MS, NoLease
 from assistant_queue.store.quarantine import MAX_REPAIRS
+from tests.conftest import PATIENCE_S
 from tests.contract.store_rig import KEEP, Rig, seconds_up, text
 
 START = 1_700_000_000_000
@@ -403,23 +404,23 @@ def test_an_unknown_end_of_the_conversation_is_not_remembered(store: Rig) -> Non
 def test_waiters_are_notified_of_the_batch(store: Rig) -> None:
     with store.client.pubsub(ignore_subscribe_messages=True) as channel:
         channel.subscribe(store.keys.done("thread"))
-        channel.get_message(timeout=1)
+        channel.get_message(timeout=PATIENCE_S)
         add_many(store, 1)
         store.finish(store.claim(batch_id="b1"))
         add_many(store, 1)
         store.bury(store.claim(batch_id="b2"))
-        heard = [channel.get_message(timeout=1) for _ in range(2)]
+        heard = [channel.get_message(timeout=PATIENCE_S) for _ in range(2)]
     assert [text(message["data"]) for message in heard if message] == ["b1", "b2"]
 
 
 def test_a_due_time_that_is_earlier_than_all_others_is_published(store: Rig) -> None:
     with store.client.pubsub(ignore_subscribe_messages=True) as channel:
         channel.subscribe(store.keys.tick)
-        channel.get_message(timeout=1)
+        channel.get_message(timeout=PATIENCE_S)
         store.add("a", delay_s=50)
         store.add("b", delay_s=60)
         store.add("c", delay_s=40)
-        heard = [channel.get_message(timeout=1) for _ in range(2)]
+        heard = [channel.get_message(timeout=PATIENCE_S) for _ in range(2)]
         assert channel.get_message() is None
     assert [int(text(message["data"])) for message in heard if message] == [
         START + 50_000,

@@ -22,6 +22,7 @@ from assistant_queue.store.calls import AuditRules, Call, JournalRules, Namespac
 from assistant_queue.store.ops import audit_spool, control, event_log, leases, steering, sweeping
 from assistant_queue.store.ops.leases import Lease
 from assistant_queue.store.ops.outcomes import ResultRules
+from tests.conftest import PATIENCE_S
 from tests.contract.store_rig import ERROR, KEEP, Rig, text
 
 RETRYING = ThreadState.RETRYING
@@ -74,10 +75,13 @@ def heard(store: Rig, channel: str, act: Callable[[], object]) -> list[str]:
     """Return what an act publishes on a channel."""
     with store.client.pubsub() as listener:
         listener.subscribe(channel)
-        listener.get_message(timeout=1)
+        assert listener.get_message(timeout=PATIENCE_S)
         act()
+        store.client.publish(channel, "the end")
         found = []
-        while (got := listener.get_message(timeout=0.05)) is not None:
+        while (got := listener.get_message(timeout=PATIENCE_S)) is not None:
+            if text(got["data"]) == "the end":
+                break
             found.append(text(got["data"]))
         return found
 

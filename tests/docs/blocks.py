@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from opentelemetry.sdk.trace import TracerProvider
+
+from assistant_queue import AssistantMessageQueue
 
 _BLOCK = re.compile(
     r"(?:^<!-- needs:(?P<needs>[a-z ]*)-->\n)?^```(?P<language>[a-z]*)\n(?P<code>.*?)^```$",
@@ -46,3 +52,12 @@ def blocks_of(document: Path, root: Path) -> list[Block]:
         )
         for found in _BLOCK.finditer(text)
     ]
+
+
+def close_all(names: Mapping[str, Any]) -> None:
+    """Close the queues that a block has made, and the global exporter of spans."""
+    for value in names.values():
+        if isinstance(value, AssistantMessageQueue):
+            value.close()
+        elif isinstance(value, TracerProvider):
+            value.shutdown()  # else it writes later tests' spans to this test's output

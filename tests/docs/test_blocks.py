@@ -18,10 +18,10 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from assistant_queue import AssistantMessageQueue, AsyncAssistantMessageQueue
+from assistant_queue import AsyncAssistantMessageQueue
 from assistant_queue.cli import main
 from tests.conftest import PATIENCE_S
-from tests.docs.blocks import Block, blocks_of
+from tests.docs.blocks import Block, blocks_of, close_all
 from tests.docs.generated import ROOT, documents
 
 BLOCKS = [block for document in documents() for block in blocks_of(document, ROOT)]
@@ -49,9 +49,7 @@ def test_python_runs(
     try:
         exec(code, namespace)
     finally:
-        for value in namespace.values():
-            if isinstance(value, AssistantMessageQueue):
-                value.close()
+        close_all(namespace)
     if "print(" in block.code and "def " not in block.code:
         assert capsys.readouterr().out.strip(), "it says that it prints"
 

@@ -20,7 +20,7 @@ OURS = ("ASSISTANT_QUEUE_", "OPENAI_", "REDIS_URL")
 
 
 def run(*command: str, cwd: Path = ROOT, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run a script or a module: `test_old_names.py` starts interpreters for those of before."""
+    """Run a script or a module, as a process that has imported what workers import."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
     first, *rest = command
     return fork_server.run(

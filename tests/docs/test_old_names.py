@@ -22,10 +22,11 @@ from typing import Any
 import pytest
 
 import assistant_queue
-from assistant_queue import AssistantMessageQueue, deprecated, jobs
+from assistant_queue import deprecated, jobs
 from assistant_queue.errors import MissingExtra
+from tests import fork_server
 from tests.conftest import PATIENCE_S, RedisServer
-from tests.docs.blocks import Block
+from tests.docs.blocks import Block, close_all
 from tests.docs.generated import ROOT
 from tests.docs.test_blocks import PYTHON
 from tests.docs.test_examples import OURS
@@ -172,28 +173,30 @@ def test_every_block_runs(block: Block, reader: Callable[[str], dict[str, Any]])
     try:
         exec(compile(block.code, block.place, "exec"), namespace)
     finally:
-        for value in namespace.values():
-            if isinstance(value, AssistantMessageQueue):
-                value.close()
+        close_all(namespace)
 
 
-def run(
-    *command: str, cwd: Path, old: tuple[str, ...] = (), **variables: str
-) -> subprocess.CompletedProcess[str]:
-    """Run Python with all warnings as errors, but for those about `old` names."""
+def surroundings() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
     kept = {name: value for name, value in kept.items() if not name.startswith("PYTEST_")}
-    filters = ["-W", "error:assistant_queue:DeprecationWarning"] * (not old)
-    return subprocess.run(
-        [sys.executable, *filters, *command],
+    return {**kept, "PYTHONPATH": str(ROOT)}
+
+
+def run(code: str, cwd: Path, warns: str = "error", **variables: str) -> Any:
+    """Run code where warnings about our names are errors, or are written."""
+    return fork_server.run(
+        [sys.executable, "-c", f"{_FILTER.format(warns)}\n{code}"],
         cwd=cwd,
-        env={**kept, "PYTHONPATH": str(ROOT), **variables},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
+        env={**surroundings(), **variables},
         timeout=PATIENCE_S,
-        check=False,
     )
+
+
+_FILTER = """
+import warnings
+warnings.filterwarnings({!r}, "assistant_queue", DeprecationWarning)
+"""
+"""As the option `-W`, which is the interpreter's."""
 
 
 def test_the_test_suites_of_a_page_pass(tmp_path: Path) -> None:
@@ -201,7 +204,17 @@ def test_the_test_suites_of_a_page_pass(tmp_path: Path) -> None:
     for block in FILES:
         (tmp_path / str(block.file)).write_text(block.code, encoding="utf-8")
     options = ("-q", "-p", "no:cacheprovider", "-o", "asyncio_default_fixture_loop_scope=function")
-    done = run("-m", "pytest", *options, cwd=tmp_path)
+    filters = ("-W", "error:assistant_queue:DeprecationWarning")
+    done = subprocess.run(
+        [sys.executable, *filters, "-m", "pytest", *options],
+        cwd=tmp_path,
+        env=surroundings(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -220,9 +233,11 @@ def test_every_example_runs_and_says_which_names_are_old(
         )
     )
     done = run(
-        "-W", "default:assistant_queue:DeprecationWarning", str(examples / name),
-        cwd=examples, old=old, REDIS_URL=docs_redis.url.replace("/0", "/4"),
-    )  # fmt: skip
+        f"import runpy\nrunpy.run_path({name!r}, run_name='__main__')",
+        examples,
+        warns="default" if old else "error",
+        REDIS_URL=docs_redis.url.replace("/0", "/4"),
+    )
     assert done.returncode == 0, done.stderr
     warned = set(re.findall(r"assistant_queue\S+ is deprecated: use \S+", done.stderr))
     assert warned == set(old)
@@ -232,7 +247,7 @@ def test_every_example_runs_and_says_which_names_are_old(
 def test_modules_among_the_examples_are_imported_without_a_warning(
     name: str, examples: Path
 ) -> None:
-    done = run("-c", f"import {name.removesuffix('.py')}", cwd=examples)
+    done = run(f"import {name.removesuffix('.py')}", examples)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
 

@@ -6,16 +6,28 @@ import os
 import signal
 from pathlib import Path
 
+import pytest
 import redis
 
+from assistant_queue.store.ops import replication
 from tests.conftest import RedisServer
 from tests.integration.conftest import wait_until
 
+PATIENT_S = 5.0
+"""Seconds that a replica at work may take on a busy machine. Chosen: half of what Redis may take."""
+IMPATIENT_S = 0.2
+"""Seconds that this process waits for a replica that is stopped."""
+
 
 class Pair:
-    """A primary and its replica, two processes."""
+    """A primary and its replica, two processes.
 
-    def __init__(self, program: str, directory: Path) -> None:
+    How long this process waits for a replica depends on whether it is stopped, not on the machine.
+    """
+
+    def __init__(self, program: str, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._monkeypatch = monkeypatch
+        self._wait(PATIENT_S)
         for name in ("primary", "replica"):
             (directory / name).mkdir()
         self.primary = RedisServer(
@@ -36,6 +48,10 @@ class Pair:
         """To the replica."""
         assert self.replica.process is not None
         os.kill(self.replica.process.pid, number)
+        self._wait(IMPATIENT_S if number == signal.SIGSTOP else PATIENT_S)
+
+    def _wait(self, seconds: float) -> None:
+        self._monkeypatch.setattr(replication, "REPLICA_WAIT_S", seconds)
 
     def fail_over(self) -> str:
         """Kill the primary, promote the replica; its URL."""

@@ -50,8 +50,8 @@ def provider() -> Iterator[StandInProvider]:
 
 
 @pytest.fixture
-def pair(tmp_path: Path) -> Iterator[Pair]:
-    made = Pair(SERVERS.get("path") or SERVERS["wheel"], tmp_path)
+def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pair]:
+    made = Pair(SERVERS.get("path") or SERVERS["wheel"], tmp_path, monkeypatch)
     yield made
     made.close()
 
@@ -460,7 +460,8 @@ def test_a_delivery_that_was_given_up_and_returns_survives_the_loss_of_any_answe
                 return direct.get(f"{prefix}-{number}:delivery:{batch_id}")
 
             def lets_go(name: str, batch: Batch) -> None:
-                if name == "before Postpone" and not let_go.is_set():
+                # On a busy machine it may be given up before it has called; then it calls later.
+                if name == "before Postpone" and calls and not let_go.is_set():
                     let_go.set()
                     wait_until(lambda: mark(batch.id) == b"done", "the call has returned")
 

@@ -31,8 +31,10 @@ from tests.integration.redis_pair import Pair
 
 
 @pytest.fixture(params=sorted(SERVERS))
-def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pair]:
-    made = Pair(SERVERS[request.param], tmp_path)
+def pair(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Pair]:
+    made = Pair(SERVERS[request.param], tmp_path, monkeypatch)
     yield made
     made.close()
 

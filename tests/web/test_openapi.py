@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import subprocess
 import sys
@@ -25,7 +26,9 @@ EXAMPLES = 25
 """For each operation. Chosen: half a minute in all."""
 
 
+@functools.cache
 def document() -> dict[str, Any]:
+    """The same for all tests, which only read it."""
     return create_app(AssistantMessageQueue(model="any"), authorize=allow_all).openapi()
 
 
