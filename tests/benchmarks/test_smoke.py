@@ -10,7 +10,7 @@ from tests.benchmarks.__main__ import LONG, SECTIONS, main
 from tests.benchmarks.million import Costs, needs
 
 ROWS = {
-    "adding": 10, "depth": 4, "memory": 10, "counting": 9, "waiting": 7, "throughput": 10, "holding": 5, "starting": 7, "leases": 2,
+    "adding": 10, "depth": 4, "memory": 10, "counting": 9, "waiting": 7, "throughput": 12, "holding": 5, "starting": 7, "leases": 2,
     "depth-long": 4, "holding-long": 5, "events": 5, "web": 5, "hanging": 8, "hostile": 15,
     "delivering": 2, "scraping": 2, "scraping-long": 2, "steering": 4, "background": 6, "ops": 14, "approvals": 2,
 }  # fmt: skip

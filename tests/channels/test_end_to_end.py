@@ -301,7 +301,7 @@ async def test_a_reply_is_in_the_chat_at_once_and_in_the_conversation_after_the_
         ("assistant", "You said: Mia: Is my lamp in stock?"),
         ("assistant", "Jo here: **yes**."),
     ]
-    assert len(await asyncio.to_thread(lambda: platform.chat(12).shown)) == 2
+    await seen(platform, lambda: len(platform.chat(12).shown) == 2)
 
 
 @pytest.mark.parametrize("kind", ["notice", "reply"])

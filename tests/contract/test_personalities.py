@@ -50,7 +50,7 @@ SERVERS = [
     (name, protocol) for name, named in NAMED.items() for protocol in named.personality.speaks
 ]
 CHATTING = [name for name, protocol in SERVERS if protocol == "chat_completions"]
-# Chosen: the fewest with which a failure that counts can be told from one that does not.
+# Chosen: the fewest with which a failure that counts differs from one that does not.
 ATTEMPTS = 2
 # More than `ATTEMPTS`, so that a trouble that used up attempts would be seen.
 OFTEN = ATTEMPTS + 1
