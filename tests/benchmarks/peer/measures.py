@@ -190,14 +190,15 @@ class Measures:
         rig = self.rig
         rig.clean(0.1)
         count = round(rate * self.amounts.paced_s)
+        same = {"threads": f"{lane.threads}again"} if again else {}
         with rig.worker(lane, abreast) as worker:
             before = rig.warm(lane, [worker], min(60, self.amounts.batches))
             if again:
-                rig.produce(lane, "paced", count=count, rate=2 * rate, delay_s=0.1)
+                rig.produce(lane, "paced", count=count, rate=2 * rate, delay_s=0.1, **same)
                 before += count
                 rig.wait(lane, [worker], before)
             rig.provider.reset(0.1)
-            made = rig.produce(lane, "paced", count=count, rate=rate, delay_s=1.0)
+            made = rig.produce(lane, "paced", count=count, rate=rate, delay_s=1.0, **same)
             rig.wait(lane, [worker], before + count)
             started: Mapping[str, float] = rig.provider.stats()["started"]
         waits = [
