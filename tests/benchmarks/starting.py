@@ -27,6 +27,7 @@ BASELINES = {
     "import redis": "import redis",
     "import rq": "import rq",
     "import openai": "import openai",
+    "what a worker imports": "import aiohttp, click, psutil, pydantic_settings, redis.asyncio, rq.worker",
 }
 
 
