@@ -268,7 +268,7 @@ def test_pages_of_threads_are_bounded_and_together_complete(
     store: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("assistant_queue.store.ops.browsing.BUDGET", 4)
-    monkeypatch.setattr("assistant_queue.store.ops.browsing._CHUNK", 2)
+    monkeypatch.setattr("assistant_queue.store.ops.browsing.CHUNK", 2)
     for number in range(11):
         store.add(f"t{number:02}", delay_s=10 + number)
     store.add("active", delay_s=0)
@@ -295,7 +295,7 @@ def test_pages_of_threads_are_bounded_and_together_complete(
 def test_pages_of_failed_batches_are_bounded_and_together_complete(
     store: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("assistant_queue.store.ops.browsing._CHUNK", 2)
+    monkeypatch.setattr("assistant_queue.store.ops.browsing.CHUNK", 2)
     expected: list[str] = []
     for number in range(7):
         store.add(f"t{number}", delay_s=0)

@@ -236,7 +236,7 @@ def test_a_page_of_a_request_reads_a_bounded_number_of_threads(
     store: Rig, order: str, limit: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(thread_pages, "BUDGET", 4)
-    monkeypatch.setattr(thread_pages, "_CHUNK", 2)
+    monkeypatch.setattr(thread_pages, "CHUNK", 2)
     for number in range(4):
         name = f"parked-{number}"
         store.add(name, delay_s=0)

@@ -15,10 +15,11 @@ from hypothesis import HealthCheck, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from assistant_queue.errors import AssistantQueueError
-from assistant_queue.store import calls
-from assistant_queue.store.scripts import build, load, whole_source
+from assistant_queue.store.scripts import whole_source
 from tests.conftest import RedisServer
 from tests.contract.store_rig import Rig
+from tests.properties import broken_scripts
+from tests.properties.broken_scripts import swap
 
 sys.path.insert(0, str(Path(__file__).parent))
 from audit_model import MemorySink, audit_tour, machine
@@ -61,14 +62,6 @@ def test_the_audit_does_what_its_model_does(
 
 def test_the_tour_is_passed_by_the_store_as_it_is(rig: Callable[[], Rig]) -> None:
     audit_tour(machine(rig)())
-
-
-def swap(old: str, new: str) -> Callable[[str], str]:
-    def change(source: str) -> str:
-        assert old in source, old
-        return source.replace(old, new)
-
-    return change
 
 
 BUGS: dict[str, tuple[str, Callable[[str], str]]] = {
@@ -122,13 +115,7 @@ BUGS: dict[str, tuple[str, Callable[[str], str]]] = {
 def test_the_tour_finds(rig: Callable[[], Rig], monkeypatch: pytest.MonkeyPatch, bug: str) -> None:
     name, change = BUGS[bug]
     broken = change(whole_source(name))
-    monkeypatch.setattr(
-        calls,
-        "load",
-        lambda asked, constants: (
-            build(asked, broken, constants) if asked == name else load(asked, constants)
-        ),
-    )
+    broken_scripts.use(monkeypatch, name, broken)
     with pytest.raises(FOUND):
         audit_tour(machine(rig)())
 

@@ -9,15 +9,16 @@ from pathlib import Path
 import pytest
 import redis
 
-from assistant_queue.store import calls
-from assistant_queue.store.scripts import build, load, whole_source
+from assistant_queue.store.scripts import whole_source
 from tests.conftest import RedisServer
 from tests.contract.store_rig import Rig
+from tests.properties import broken_scripts
+from tests.properties.broken_scripts import swap
 
 sys.path.insert(0, str(Path(__file__).parent))
 from background_tour import background_tour
 from store_model import machine
-from test_deliberate_bugs import FOUND, swap
+from test_deliberate_bugs import FOUND
 
 BUGS: dict[str, tuple[str, Callable[[str], str]]] = {
     "a batch is parked without the lease": (
@@ -76,12 +77,6 @@ def test_the_tour_is_passed_by_the_store_as_it_is(rig: Callable[[], Rig]) -> Non
 def test_the_tour_finds(rig: Callable[[], Rig], monkeypatch: pytest.MonkeyPatch, bug: str) -> None:
     name, change = BUGS[bug]
     broken = change(whole_source(name))
-    monkeypatch.setattr(
-        calls,
-        "load",
-        lambda asked, constants: (
-            build(asked, broken, constants) if asked == name else load(asked, constants)
-        ),
-    )
+    broken_scripts.use(monkeypatch, name, broken)
     with pytest.raises(FOUND):
         background_tour(machine(rig)())

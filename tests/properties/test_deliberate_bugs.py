@@ -26,6 +26,7 @@ from assistant_queue.store import calls
 from assistant_queue.store.scripts import Constants, LuaScript, build, load, whole_source
 from tests.conftest import RedisServer
 from tests.contract.store_rig import Rig
+from tests.properties.broken_scripts import swap
 
 sys.path.insert(0, str(Path(__file__).parent))
 from copies_tour import copies_tour
@@ -51,14 +52,6 @@ FOUND = (
     KeyError,
     ValueError,
 )
-
-
-def swap(old: str, new: str) -> Callable[[str], str]:
-    def change(text: str) -> str:
-        assert text.count(old) == 1, f"the script has changed: {text.count(old)} of {old!r}"
-        return text.replace(old, new)
-
-    return change
 
 
 BUGS: dict[str, tuple[str, Callable[[str], str]]] = {

@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from assistant_queue.errors import QueueError, StoreError
-from assistant_queue.store import calls
-from assistant_queue.store.scripts import build, load, whole_source
+from assistant_queue.store.scripts import whole_source
 from tests.conftest import RedisServer
 from tests.contract.store_rig import Rig
+from tests.properties import broken_scripts
 
 sys.path.insert(0, str(Path(__file__).parent))
 from question_model import question_machine, question_tour
@@ -174,15 +174,7 @@ def test_the_tour_is_passed_by_the_questions_as_they_are(rig: Callable[[], Rig])
 @pytest.mark.parametrize("bug", BUGS)
 def test_the_tour_finds(rig: Callable[[], Rig], monkeypatch: pytest.MonkeyPatch, bug: str) -> None:
     name, old, new = BUGS[bug]
-    source = whole_source(name)
-    assert source.count(old) == 1, f"the script has changed: {source.count(old)} of {old!r}"
-    broken = source.replace(old, new)
-    monkeypatch.setattr(
-        calls,
-        "load",
-        lambda asked, constants: (
-            build(asked, broken, constants) if asked == name else load(asked, constants)
-        ),
-    )
+    broken = broken_scripts.swap(old, new)(whole_source(name))
+    broken_scripts.use(monkeypatch, name, broken)
     with pytest.raises(FOUND):
         question_tour(question_machine(rig)())

@@ -49,6 +49,7 @@ def loop_of(questions: Questions) -> QuestionLoop:
 
 
 async def turns() -> None:
+    """Let everything run that waits for nothing: what is at work then waits for the test."""
     for _ in range(50):
         await asyncio.sleep(0)
 

@@ -250,7 +250,7 @@ async def test_a_list_of_threads_looks_for_no_keys_and_reads_a_bounded_number(
     asgi: Asgi, queue: AssistantMessageQueue, monkeypatch: pytest.MonkeyPatch, order: str
 ) -> None:
     monkeypatch.setattr("assistant_queue.store.ops.thread_pages.BUDGET", 4)
-    monkeypatch.setattr("assistant_queue.store.ops.thread_pages._CHUNK", 2)
+    monkeypatch.setattr("assistant_queue.store.ops.thread_pages.CHUNK", 2)
     for number in range(11):
         queue.add_message_to_thread(f"t{number:02}", "Hello!", message_delay=600 + number)
     queue.pause("t01")

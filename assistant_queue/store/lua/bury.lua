@@ -1,8 +1,8 @@
 -- Event `bury`: the batch moves to the failed list, where an operator can inspect, retry or discard
 -- it; the thread continues, or pauses. A fallback joins the outbox.
 -- KEYS: thread frozen conversation record dead failed due stopping pausing counters scheduled
---       queue queues job guard events feed outbox delivering deliveries paused journal metrics audit auditing
---       *messages
+--       queue queues job guard events feed outbox delivering deliveries paused journal metrics audit
+--       auditing *messages
 -- ARGV: now thread_id token seen failure pause done open keep_anchor recheck_ms tick function origin
 --       stamp job_id guard_id events reply delivery_token lease_ms guard_ms journal
 --       journal_most journal_ttl_ms counts audit audit_of audit_most

@@ -25,7 +25,8 @@ from assistant_queue.values import valueclass
 
 BUDGET = 1000
 """Entries that one page reads. Chosen: some ten milliseconds of Redis' time."""
-_CHUNK = 500
+CHUNK = 500
+"""Entries of one round trip."""
 _STATES = frozenset({"pending", "active", "retrying", "held", "parked"})
 """States that a thread's record names."""
 COUNTED = 5000
@@ -67,7 +68,7 @@ def browse_threads(
         (total,) = yield from each([plain("ZCARD", namespace.keys.due)])
     is_over = False
     while len(found) < limit and start - after < BUDGET and not is_over:
-        size = min(limit - len(found), _CHUNK) if state is None else _CHUNK
+        size = min(limit - len(found), CHUNK) if state is None else CHUNK
         if is_marked:
             ids = yield from paused_threads.read(namespace, start, size)
             is_over = len(ids) < size
@@ -164,8 +165,8 @@ def browse_failed(
     last: str | None = None
     is_over = False
     while len(found) < limit and start - first < budget and not is_over:
-        rows, ids = yield from _failed_at(namespace, start, _CHUNK)
-        is_over = len(ids) < _CHUNK
+        rows, ids = yield from _failed_at(namespace, start, CHUNK)
+        is_over = len(ids) < CHUNK
         last = ids[-1] if ids else last
         for place, row in enumerate(rows):
             if (not reasons or row.reason in reasons) and thread_id in {None, row.thread_id}:
@@ -204,7 +205,7 @@ def count_failed(namespace: Namespace) -> Operation[FailedCounts]:
     counts: Counter[str] = Counter()
     start = 0
     while start < min(COUNTED, int(total or 0)):
-        ids, good = yield from _ids_at(namespace, start, _CHUNK)
+        ids, good = yield from _ids_at(namespace, start, CHUNK)
         wanted = Wanted(ids=good, record=namespace.keys.record, fields=("thread", "failure"))
         for one in (yield from read_every(namespace, wanted)):
             if one.fields is None or one.fields[0]:  # else it has left the list meanwhile

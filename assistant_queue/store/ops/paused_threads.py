@@ -74,8 +74,9 @@ def is_complete(namespace: Namespace) -> Operation[bool]:
 def complete(namespace: Namespace) -> Operation[list[str] | None]:
     """Walk through all threads at once.
 
-    Returns None if the list is complete now; the threads that are paused or taken over, by name,
-    if this user may not write.
+    Returns:
+        None if the list is complete now; the threads that are paused or taken over, by name, if
+        this user may not write.
     """
     found: set[str] = set()
     cursor = 0

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from assistant_queue.models import ThreadStatus
 from assistant_queue.store.calls import Namespace, Operation, plain, texts
+from assistant_queue.store.ops.browsing import BUDGET, CHUNK
 from assistant_queue.store.ops.failures import failed_rows
 from assistant_queue.store.ops.thread_lists import (
     in_state,
@@ -16,9 +17,6 @@ from assistant_queue.store.ops.thread_lists import (
 )
 from assistant_queue.store.quarantine import without
 
-BUDGET = 1000
-"""Threads that one page reads. Chosen: some ten milliseconds of a request."""
-_CHUNK = 500
 _PLACE = re.compile(r"(due|failed)/([0-9]{1,9})")
 """The beginning of a page: a place in a list. A thread that is named in an address has no slash."""
 
@@ -67,7 +65,7 @@ def read_page(
                 return ThreadsRead(rows, f"{part}/{start + number}")
         start += len(ids)
         left -= len(ids)
-        if len(ids) < _CHUNK:
+        if len(ids) < CHUNK:
             if part == parts[-1]:
                 return ThreadsRead(rows, None)
             part = parts[-1]
@@ -88,7 +86,7 @@ def _slice(
     """Return the threads of a part of a list, and the status of those in the state."""
     key = namespace.keys.due if part == "due" else namespace.keys.failed
     order = ["REV"] if is_reversed else []
-    names = texts((yield plain("ZRANGE", key, start, start + _CHUNK - 1, *order)))
+    names = texts((yield plain("ZRANGE", key, start, start + CHUNK - 1, *order)))
     if part == "failed":
         rows = yield from failed_rows(namespace, (yield from without(key, names)))
         threads = {row.batch_id: row.thread_id for row in rows if row.reason == "parked"}
